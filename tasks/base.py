@@ -1,0 +1,74 @@
+"""The contracts of a task, a metric, a model and a loss weighting. Bring your own: any object of this shape will do."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Protocol, Self, runtime_checkable
+
+from torch import Tensor, nn
+
+from tasks.types import Batch, ClassMap, Losses, Output, Prediction, Target
+
+
+class Metric(Protocol):
+    """Counts what a metric needs, image by image; metrics of several shards add up exactly."""
+
+    main: ClassVar[str]  # the key of compute() that mDSQ uses: "map", "miou", "rmse"
+    higher_is_better: ClassVar[bool]
+
+    def update(self, outputs: Sequence[Output], targets: Sequence[Target], ids: Sequence[str]) -> None:
+        """Add some labeled images (ids are their manifest ids)."""
+        ...
+
+    def merge(self, other: Self) -> None:
+        """Add what another shard's metric has counted."""
+        ...
+
+    def compute(self) -> dict[str, float]:
+        """All figures, e.g. ``{"map": .., "ap50": .., "ap/car": ..}``; NaN where a figure is not defined."""
+        ...
+
+
+class Task(Protocol):
+    """One thing a model can learn. A frozen dataclass: its fields are its YAML keys."""
+
+    name: ClassVar[str]
+
+    def metric(self, classes: ClassMap) -> Metric: ...
+
+    def label_cost(self, label: Target | Output) -> Mapping[str, float]:
+        """What labeling this image costs: ``{"seconds": .., "boxes": .., ...}``."""
+        ...
+
+
+@runtime_checkable
+class Model(Protocol):
+    """The network: an ``nn.Module`` with these three."""
+
+    provides: frozenset[str]  # task names, and "features", "predicted_loss", "detection.dense"
+
+    def forward(self, batch: Batch) -> Losses:
+        """The unweighted losses of a training batch (in training mode)."""
+        ...
+
+    def predict(
+        self, images: Tensor, heads: Sequence[str] | None = None, inputs: Mapping[str, Tensor] | None = None
+    ) -> list[Prediction]:
+        """One prediction an image of ``[B, 3, H, W]``, no gradients; ``heads`` (entries of ``provides``) limits the work."""
+        ...
+
+
+class Weighting(Protocol):
+    """How several losses become one. Also an ``nn.Module``, so that its state is checkpointed."""
+
+    def total(
+        self, losses: Mapping[str, Tensor], *, shared: Sequence[nn.Parameter] = (), step: int = 0, epoch: int = 0
+    ) -> Tensor:
+        """The scalar to call backward on; ``losses`` are the means of each "task.part"."""
+        ...
+
+    def step(self) -> None:
+        """Called once after backward."""
+        ...
+
+    def weights(self) -> dict[str, float]:
+        """The multiplier that each loss had in the last total()."""
+        ...
