@@ -9,40 +9,14 @@ Conventions, obeyed everywhere (other conventions live only inside an adapter, a
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from tasks.classes import ClassMap as ClassMap
+
 IGNORE = 255
-
-
-@dataclass(frozen=True)
-class ClassMap:
-    """The classes of a data set: what is detected, what is segmented, and how the two relate.
-
-    ``det_to_seg[c]`` is the segmentation class of detection class ``c``, or -1 where there is none; several detection
-    classes may share one. Labels are 0-based and hold no background.
-    """
-
-    detection: tuple[str, ...] = ()
-    segmentation: tuple[str, ...] = ()
-    det_to_seg: tuple[int, ...] = ()
-    keypoints: tuple[str, ...] = ()  # names of the P keypoints of an object, the same for every class
-    flip_pairs: tuple[tuple[int, int], ...] = ()  # keypoints that change places in a mirrored image
-
-    def __post_init__(self) -> None:
-        if len(self.det_to_seg) != len(self.detection):
-            raise ValueError(
-                f"ClassMap.det_to_seg has {len(self.det_to_seg)} entries for {len(self.detection)} detection classes; "
-                "give one segmentation class (or -1) for each"
-            )
-        for name, target in zip(self.detection, self.det_to_seg, strict=True):
-            if not -1 <= target < len(self.segmentation):
-                raise ValueError(
-                    f"ClassMap.det_to_seg maps {name!r} to {target}; expected -1 or a segmentation class below "
-                    f"{len(self.segmentation)}"
-                )
 
 
 # ---- targets: what was labeled -------------------------------------------------------------------------------------
@@ -80,9 +54,10 @@ class Batch:
     images: Tensor  # [B, 3, H, W]
     targets: Mapping[str, Sequence[Target | None]]
     inputs: Mapping[str, Tensor] = field(default_factory=dict)  # {name: [B, c, H, W]}
+    progress: float = 1.0  # share of this fit's steps already made (LL4AL stops its gradient by it)
 
     @staticmethod
-    def of(samples: Sequence[Sample], tasks: Sequence[str]) -> "Batch":
+    def of(samples: Sequence[Sample], tasks: Sequence[str], progress: float = 1.0) -> "Batch":
         """Stack samples; ValueError when their sizes differ (images are never padded to their batch mates)."""
         shapes = {tuple(s.image.shape) for s in samples}
         if len(shapes) > 1:
@@ -93,13 +68,12 @@ class Batch:
             images=torch.stack([s.image for s in samples]),
             targets={t: tuple(s.targets.get(t) for s in samples) for t in tasks},
             inputs={n: torch.stack([s.inputs[n] for s in samples]) for n in names},
+            progress=progress,
         )
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its images and inputs on ``device``; targets move where they are used."""
-        return Batch(
-            self.ids, self.images.to(device), self.targets, {n: x.to(device) for n, x in self.inputs.items()}
-        )
+        return replace(self, images=self.images.to(device), inputs={n: x.to(device) for n, x in self.inputs.items()})
 
 
 # ---- outputs: what a model answered ---------------------------------------------------------------------------------
@@ -185,6 +159,7 @@ class Losses:
 
     values: Mapping[str, Tensor]  # {"detection.cls": [B], ...}
     labeled: Mapping[str, Tensor]  # {"detection": [B] bool, ...}
+    extra: Mapping[str, Tensor] = field(default_factory=dict)  # scalars that no weighting touches (LL4AL's ranking losses)
 
     def means(self) -> dict[str, Tensor]:
         """Each part's mean over the labeled images: a zero that is connected to the graph where none is."""
