@@ -8,7 +8,6 @@ For one shard of the pool the methods are called in this order, on the process t
 4. ``explain`` draws, for the images that were picked, why.
 """
 
-from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
@@ -67,7 +66,8 @@ class Seen:
     classes: ClassMap
     u: float  # uniform in [0, 1), hashed from (seed, cycle, key)
     plain: Prediction
-    views: Mapping[View, Sequence[tuple[Prediction, Tensor]]] = field(default_factory=dict)  # answers with their matrix [2, 3]
+    # the answers to each view, each with its matrix [2, 3]
+    views: Mapping[View, Sequence[tuple[Prediction, Tensor]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Candidates(Protocol):
         ...
 
 
-class Strategy(ABC):
+class Strategy:
     """Decides what to label next. Subclasses are frozen dataclasses: their fields ARE their YAML keys.
 
     A strategy holds no state, reads only what it declares, and draws only from the rngs it is given.

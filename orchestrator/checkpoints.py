@@ -1,0 +1,111 @@
+"""Models on disk: weights beside all that is needed to build the network again. Loaded with ``weights_only=True``."""
+
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from orchestrator.components import Component, make
+from orchestrator.errors import RunError
+from orchestrator.store import replacing
+from tasks.classes import ClassMap
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a checkpoint says of itself."""
+
+    model: Component
+    tasks: tuple[str, ...]
+    classes: ClassMap
+    size: tuple[int, int] | None  # H, W of the images it was trained on
+    step: int
+
+
+def save(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain values, atomically."""
+    with replacing(path) as temporary:
+        torch.save(dict(content), temporary)
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """The content of a checkpoint; RunError when it is missing, damaged or holds more than tensors and plain values."""
+    if not path.is_file():
+        raise RunError(f"{path}: no such checkpoint; give the path of a model.pt")
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RunError(
+            f"{path}: is not a readable checkpoint ({first[:120]}); expected a model.pt of this product"
+        ) from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path}: holds a {type(content).__name__}; expected a checkpoint of this product")
+    return content
+
+
+def save_model(path: Path, model: nn.Module, card: Card) -> None:
+    """Write a model with its card."""
+    save(path, {"model": model.state_dict(), "card": json.dumps(asdict(card))})
+
+
+def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, Card]:
+    """The network of a checkpoint in evaluation mode, and its card; RunError for NaN weights and foreign files."""
+    content = load(path, device)
+    try:
+        raw = json.loads(content["card"])
+        card = Card(
+            model=Component(**raw["model"]),
+            tasks=tuple(raw["tasks"]),
+            classes=classes_of(raw["classes"]),
+            size=tuple(raw["size"]) if raw["size"] else None,
+            step=raw["step"],
+        )
+        state = content["model"]
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise RunError(f"{path}: lacks {error}; expected a model.pt of this product, with its card") from error
+    model = build(card.model, card.classes, card.tasks).to(device)
+    load_state(model, state, path)
+    return model.eval(), card
+
+
+def load_state(model: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Put weights into a model; RunError when they do not fit or are not finite."""
+    for name, value in state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise RunError(
+                f"{path}: the weight {name!r} holds NaN or infinity; expected finite weights: use another checkpoint"
+            )
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        detail = str(error).splitlines()[-1].strip()
+        raise RunError(
+            f"{path}: does not fit the network of this configuration ({detail[:160]}); give it the same model"
+        ) from error
+
+
+def build(component: Component, classes: ClassMap, tasks: tuple[str, ...], where: str = "model") -> nn.Module:
+    """The network that a configuration names."""
+    model = make("model", component, where, classes, tasks)
+    for need in ("provides", "predict"):
+        if not hasattr(model, need):
+            raise RunError(f"{where}: {component.name!r} has no {need!r}; a model needs provides, forward and predict")
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def classes_of(raw: Mapping[str, Any]) -> ClassMap:
+    """A ClassMap from JSON."""
+    return ClassMap(
+        detection=tuple(raw["detection"]),
+        segmentation=tuple(raw["segmentation"]),
+        det_to_seg=tuple(raw["det_to_seg"]),
+        keypoints=tuple(raw["keypoints"]),
+        flip_pairs=tuple((int(a), int(b)) for a, b in raw["flip_pairs"]),
+    )

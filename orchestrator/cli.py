@@ -1,0 +1,236 @@
+"""The verbs. Each parses its words, imports its room when it is used, and prints; errors are one sentence and exit code 2."""
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from orchestrator import __version__
+from orchestrator.components import attribute
+from orchestrator.config import find, load
+from orchestrator.errors import MtalError
+
+out = Console()
+err = Console(stderr=True)
+app = typer.Typer(
+    name="mtal",
+    help="Multi-task active learning on Ray: which images to label next, for several tasks at once, and which strategy "
+    "is worth its money.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    add_completion=False,
+)
+
+Config = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped configuration such as demo.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. train.steps=100. Repeatable.")
+]
+Address = Annotated[
+    str,
+    typer.Option(
+        help="local (a cluster of this machine), auto (the one that runs here), ray://host:10001, or none (no Ray)."
+    ),
+]
+
+
+class OnError(StrEnum):
+    refuse = "refuse"
+    skip = "skip"
+
+
+@app.command()
+def run(
+    config: Config,
+    set_: Sets = None,
+    address: Address = "local",
+    fresh: Annotated[
+        list[str] | None, typer.Option(help="Make an arm again although it is there; 'all' for everything. Repeatable.")
+    ] = None,
+) -> None:
+    """Run an experiment: every arm under every seed, then the report. The same command again carries on.
+
+    [bold]Example:[/bold]  mtal run demo --set train.steps=60 --set output=/tmp/runs
+    """
+    running, trials = _import("orchestrator.running"), _import("orchestrator.trials")
+    display = attribute("orchestrator.display:Display")(out)
+    experiment = load(config, set_ or [])
+    paths = _own_modules(config)
+    with display.shown(f"{experiment.name}: reading the data"):
+        plan = running.planned(experiment, paths, display.update)
+    with _executor(address, display) as execute:
+        report, failures = running.run(plan, _titled(execute, display, trials), fresh or [])
+    results = attribute("orchestrator.curves:Results").load(report.parent)
+    out.print(attribute("orchestrator.report:terminal_table")(results))
+    out.print(f"report: {report}", soft_wrap=True, highlight=False)
+    if failures:
+        for failure in failures:
+            err.print(
+                f"{failure.arm}, seed {failure.seed}: {failure.why}", style="red", highlight=False, soft_wrap=True
+            )
+        raise typer.Exit(2)
+
+
+@app.command()
+def prepare(
+    config: Config,
+    set_: Sets = None,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Where the manifest goes; default: beside the runs.")
+    ] = None,
+    on_error: Annotated[
+        OnError, typer.Option(help="refuse: stop at bad data. skip: leave the bad images out.")
+    ] = OnError.refuse,
+) -> None:
+    """Read a data set once, check every file of it, and write its manifest (parquet, one row an image).
+
+    [bold]Example:[/bold]  mtal prepare camvid --set data.root=/data/camvid11 --on-error skip
+    """
+    running = _import("orchestrator.running")
+    display = attribute("orchestrator.display:Display")(out)
+    experiment = load(config, set_ or [])
+    _own_modules(config)
+    with display.shown(f"{experiment.name}: reading the data"):
+        folder, report = running.prepare_data(experiment, on_error.value, display.update, out_folder)
+    out.print(report.table())
+    out.print(f"manifest: {folder / 'manifest.parquet'}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def score(
+    checkpoint: Annotated[Path, typer.Option(help="A model.pt of a run.")],
+    data: Annotated[Path, typer.Option(help="The pool: a folder of images, or a folder that 'mtal prepare' wrote.")],
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(help="A strategy, as a name or as YAML: '{name: boxmask, tau: 0.4}'. Repeatable."),
+    ] = None,
+    out_file: Annotated[Path, typer.Option("--out", help="The parquet file to write, one row an image.")] = Path(
+        "scores.parquet"
+    ),
+    split: Annotated[str, typer.Option(help="Which split of a prepared folder.")] = "train",
+    top: Annotated[int, typer.Option(help="How many of the best to print for each strategy.")] = 10,
+    batch: Annotated[int, typer.Option(min=1, help="Images a forward pass.")] = 16,
+    seed: Annotated[int, typer.Option(help="Seed of the strategies' draws.")] = 0,
+) -> None:
+    """Score one pool with several strategies in one pass: you have a model and a pool, and want the list.
+
+    [bold]Example:[/bold]  mtal score --checkpoint model.pt --data photos/ --strategy boxmask --strategy equal --out list.parquet
+    """
+    pool = _import("orchestrator.pool_scoring")
+    display = attribute("orchestrator.display:Display")(out)
+    sys.path[:0] = [str(Path.cwd())]
+    with display.shown(f"scoring {data}"):
+        scored = pool.score_pool(
+            checkpoint, data, strategy or ["boxmask", "equal"], out_file, split=split, batch=batch, seed=seed,
+            progress=display.update,
+        )  # fmt: skip
+    out.print(pool.top_table(scored, top))
+    out.print(f"scores: {out_file}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/demo.")]) -> None:
+    """Write the report of a run folder again: report.html, curves.csv and the SVG curves.
+
+    [bold]Example:[/bold]  mtal report runs/demo
+    """
+    path = attribute("orchestrator.report:write_report")(folder)
+    out.print(attribute("orchestrator.report:terminal_table")(attribute("orchestrator.curves:Results").load(folder)))
+    out.print(f"report: {path}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def check(
+    what: Annotated[
+        str, typer.Argument(help="A .yaml is a configuration; anything else is a strategy: name or module:Class.")
+    ],
+    set_: Sets = None,
+) -> None:
+    """Check a configuration against its model and data, or a strategy against the laws that all strategies keep.
+
+    [bold]Example:[/bold]  mtal check demo.yaml        mtal check my_strategies:LeastSure
+    """
+    if what.endswith((".yaml", ".yml")) or _is_shipped(what):
+        experiment = load(what, set_ or [])
+        _own_modules(what)
+        _import("orchestrator.running").check(experiment)
+        out.print(f"{find(what).name}: {len(experiment.arms)} arms x {len(experiment.seeds)} seeds: all is well")
+        return
+    sys.path[:0] = [str(Path.cwd())]
+    results = attribute("orchestrator.checking:check_named_strategy")(what)
+    out.print(attribute("orchestrator.checking:check_table")(what, results))
+    if not all(result.ok for result in results):
+        raise typer.Exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    if show:
+        out.print(__version__, highlight=False)
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command line; what the user can mend becomes one sentence and exit code 2."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    try:
+        app(args=arguments, standalone_mode=True)
+    except MtalError as error:
+        err.print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        err.print("stopped; the same command carries on where this one was", highlight=False)
+        raise SystemExit(130) from None
+
+
+def _import(module: str) -> Any:
+    return importlib.import_module(module)
+
+
+def _is_shipped(name: str) -> bool:
+    try:
+        find(name)
+    except MtalError:
+        return False
+    return True
+
+
+def _own_modules(config: str) -> tuple[str, ...]:
+    """Folders of the user's modules: where the command was typed, and where the YAML lies."""
+    paths = tuple(dict.fromkeys([str(Path.cwd()), str(find(config).parent.absolute())]))
+    sys.path[:0] = [p for p in paths if p not in sys.path]
+    return paths
+
+
+@contextmanager
+def _executor(address: str, display: Any) -> Iterator[Any]:
+    """What carries out units: this process, or trials on a cluster."""
+    if address == "none":
+        here = _import("orchestrator.here")
+        yield lambda plan, units: here.run_units(plan, units, display)
+        return
+    tuning = _import("orchestrator.tuning")
+    with tuning.cluster(address):
+        yield lambda plan, units: tuning.run_units(plan, units, display)
+
+
+def _titled(execute: Any, display: Any, trials: Any) -> Any:
+    """The executor, with a line and bars for each stage."""
+    titles = {"reference": "the fully trained reference", "initial": "cycle 0, shared by the arms", "arm": "the arms"}
+
+    def run_titled(plan: Any, units: Sequence[Any]) -> Any:
+        if not units:
+            return []
+        with display.shown(f"{titles[units[0].kind]}: {len(units)} to do"):
+            return execute(plan, units)
+
+    return run_titled

@@ -1,0 +1,191 @@
+"""Components by name: what ``name:`` in a YAML stands for, with its options checked against its own fields."""
+
+import dataclasses
+import difflib
+import importlib
+import inspect
+import json
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from orchestrator.errors import ConfigError
+from strategies import STRATEGIES
+from tasks import ADAPTERS, MODELS, TASKS, WEIGHTINGS
+
+Kind = Literal["strategy", "model", "task", "weighting", "data"]
+ROOMS: Mapping[str, Mapping[str, str]] = {
+    "strategy": STRATEGIES,
+    "model": MODELS,
+    "task": TASKS,
+    "weighting": WEIGHTINGS,
+    "data": ADAPTERS,
+}
+PLUGIN_GROUP = "mtal.strategies"
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """A chosen class and its options: ``{name: boxmask, tau: 0.3}``."""
+
+    name: str
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def guess(word: str, known: Iterable[str]) -> str:
+    """ "; did you mean 'x'?" when something is close, else what there is."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"there is {', '.join(names) or 'nothing'}"
+
+
+def locate(kind: Kind, name: str, where: str) -> str:
+    """The ``module:attribute`` behind a name: the room's dict, an entry point (strategies), or the name itself."""
+    if ":" in name:
+        return name
+    room = ROOMS[kind]
+    plugins = plugin_strategies() if kind == "strategy" else {}
+    if name in room and name in plugins:
+        raise ConfigError(
+            f"{where}: the {kind} {name!r} is both built in and offered by the plugin {plugins[name][1]}; "
+            "rename the plugin's entry point"
+        )
+    if name in room:
+        return room[name]
+    if name in plugins:
+        return plugins[name][0]
+    raise ConfigError(f"{where}: no {kind} is called {name!r}; {guess(name, [*room, *plugins])}")
+
+
+def plugin_strategies() -> dict[str, tuple[str, str]]:
+    """Strategies that installed packages offer: name -> (module:Class, distribution). Two of one name are an error."""
+    found: dict[str, tuple[str, str]] = {}
+    for point in entry_points(group=PLUGIN_GROUP):
+        origin = point.dist.name if point.dist else "an unknown package"
+        if point.name in found:
+            raise ConfigError(
+                f"the strategy {point.name!r} is offered by both {found[point.name][1]} and {origin}; uninstall one"
+            )
+        found[point.name] = (point.value, origin)
+    return found
+
+
+def attribute(target: str) -> Any:
+    """The object behind ``module:attribute`` of our own rooms, imported when it is asked for."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def resolve(kind: Kind, name: str, where: str) -> Any:
+    """The class or function behind a name; ConfigError when it cannot be imported."""
+    target = locate(kind, name, where)
+    module_name, _, attribute = target.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{where}: {name!r} needs the module {error.name!r}, which is not installed or not on the path; "
+            "start the command in its folder, or install it"
+        ) from error
+    except Exception as error:
+        raise ConfigError(
+            f"{where}: importing {module_name!r} failed with {type(error).__name__}: {error}; mend that module"
+        ) from error
+    if not hasattr(module, attribute):
+        public = [n for n in vars(module) if not n.startswith("_")]
+        raise ConfigError(f"{where}: {module_name!r} has no {attribute!r}; {guess(attribute, public)}")
+    return getattr(module, attribute)
+
+
+def make(kind: Kind, component: Component, where: str, *arguments: Any) -> Any:
+    """Build a component: its options are checked, then its class or function is called."""
+    factory = resolve(kind, component.name, where)
+    options = checked_options(factory, component.options, where, skip=len(arguments))
+    try:
+        return factory(*arguments, **options)
+    except (ValueError, OSError, ImportError) as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def checked_options(
+    factory: Callable[..., Any], options: Mapping[str, Any], where: str, skip: int = 0
+) -> dict[str, Any]:
+    """The options as values of the factory's own parameter types; ConfigError for unknown keys and wrong types."""
+    shape = factory if dataclasses.is_dataclass(factory) else _signature(factory, skip)
+    if shape is None:  # a factory with **options checks them itself
+        return dict(options)
+    value = validate(shape, dict(options), where)
+    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+
+
+@cache
+def _signature(factory: Callable[..., Any], skip: int) -> Any:
+    """A dataclass of a function's (or class's) keyword parameters, so that both are checked in one way."""
+    parameters = list(inspect.signature(factory).parameters.values())[skip:]
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    source = factory.__init__ if inspect.isclass(factory) else factory
+    hints = typing.get_type_hints(source)
+    rows = []
+    for p in parameters:
+        if p.default is p.empty:
+            rows.append((p.name, hints.get(p.name, Any)))
+        else:
+            default = p.default
+            rows.append((p.name, hints.get(p.name, Any), dataclasses.field(default_factory=lambda d=default: d)))
+    return dataclasses.make_dataclass(getattr(factory, "__name__", "options"), rows, frozen=True)
+
+
+def validate(shape: Any, value: Any, where: str) -> Any:
+    """A value of a (data)class from plain YAML data: strict types, unknown keys refused."""
+    refuse_unknown_keys(shape, value, where)
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {error}; expected plain numbers, texts, lists and mappings") from error
+    try:
+        return _adapter(shape).validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(p) for p in first["loc"] if not str(p).startswith("function-"))
+        place = f"{where}.{path}" if path else where
+        raise ConfigError(f"{place}: {_sentence(first)}") from error
+
+
+@cache
+def _adapter(shape: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(shape)
+
+
+def _sentence(error: Any) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "missing":
+        return "this key is missing; add it"
+    if error["type"] == "value_error":
+        return message
+    expected = message.removeprefix("Input should be ")
+    return f"found {error['input']!r}; expected {expected}; correct the value"
+
+
+def refuse_unknown_keys(shape: Any, value: Any, where: str) -> None:
+    """ConfigError for a key that the dataclass (or one inside it) does not have."""
+    origin = typing.get_origin(shape)
+    if origin in (typing.Union, types.UnionType):
+        for option in typing.get_args(shape):
+            if dataclasses.is_dataclass(option):
+                refuse_unknown_keys(option, value, where)
+        return
+    if not dataclasses.is_dataclass(shape) or not isinstance(value, Mapping):
+        return
+    hints = typing.get_type_hints(shape)
+    fields = {f.name: hints[f.name] for f in dataclasses.fields(shape) if f.init}
+    name = shape.__name__ if isinstance(shape, type) else type(shape).__name__
+    for key, inner in value.items():
+        if key not in fields:
+            raise ConfigError(f"{where}.{key}: no such key in {name}; {guess(str(key), fields)}")
+        refuse_unknown_keys(fields[key], inner, f"{where}.{key}")

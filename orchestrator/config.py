@@ -1,0 +1,287 @@
+"""One YAML is one complete experiment. Its keys are the fields below, in the same order."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from orchestrator.components import Component, guess, validate
+from orchestrator.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Train:
+    """How one model is fitted."""
+
+    steps: int  # optimiser steps of a cycle
+    first_steps: int | None = None  # of cycle 0; None = the same
+    batch: int = 8  # images a step
+    rate: float = 4.0e-3  # peak learning rate
+    schedule: Literal["onecycle", "poly", "constant"] = "onecycle"  # poly: 1 - (t/T)^0.9
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    weight_decay: float = 1.0e-4
+    clip: float | None = 10.0  # largest gradient norm
+    flip: float = 0.5  # probability of a mirrored image
+    zoom: float = 0.0  # probability of a random crop, enlarged
+    evaluations: int = 1  # looks at the validation split; the best checkpoint of them is kept
+    checkpoint_steps: int = 200  # a kill loses at most these many steps
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    def __post_init__(self) -> None:
+        _positive(self, "steps", "batch", "rate", "evaluations", "checkpoint_steps")
+        _share(self, "flip", "zoom")
+        if self.first_steps is not None and self.first_steps <= 0:
+            raise ValueError(f"first_steps is {self.first_steps}; expected a positive number of steps")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a cycle may buy. An amount below 1 is a share of the whole pool."""
+
+    amount: float
+    unit: Literal["images"] = "images"
+
+    def __post_init__(self) -> None:
+        if self.amount < 0:
+            raise ValueError(f"amount is {self.amount}; expected 0 or more images, or a share of the pool below 1")
+
+
+@dataclass(frozen=True)
+class Active:
+    """The active learning loop: ``cycles`` purchases, hence one fit more."""
+
+    initial: float  # labeled at the start: a share of the pool (below 1) or a number of images
+    budget: Budget
+    cycles: int
+    warm_start: bool = True  # False: every cycle starts from fresh weights
+
+    def __post_init__(self) -> None:
+        _positive(self, "initial")
+        if self.cycles < 0:
+            raise ValueError(f"cycles is {self.cycles}; expected 0 or more purchases")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The fully trained network: its metrics are the denominators of mDSQ."""
+
+    steps: int
+    seeds: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        _positive(self, "steps")
+        _distinct(self, "seeds")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """How the work is cut and what a trial asks of the cluster."""
+
+    shard: int = 512  # images a unit of scoring; the same for any number of workers
+    score_batch: int = 16  # images a forward pass when scoring and evaluating
+    workers_per_trial: int = 1  # processes that score and evaluate; the first one trains
+    cpus_per_worker: int = 1  # also torch's threads in each process
+    gpus_per_worker: float = 0.0
+    max_failures: int = 3  # restarts of a trial, or of a worker, after its process died
+
+    def __post_init__(self) -> None:
+        _positive(self, "shard", "score_batch", "workers_per_trial", "cpus_per_worker")
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures of what was picked and why."""
+
+    picks: int = 6  # per purchase; 0 = none
+
+    def __post_init__(self) -> None:
+        if self.picks < 0:
+            raise ValueError(f"picks is {self.picks}; expected 0 or more pictures")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything a run is made from."""
+
+    name: str
+    data: Component
+    tasks: Mapping[str, Mapping[str, Any]]
+    model: Component
+    train: Train
+    active: Active
+    reference: Reference
+    arms: Mapping[str, Mapping[str, Any]]
+    seeds: tuple[int, ...]
+    weighting: Component = field(default_factory=lambda: Component("equal"))
+    strategy: Component = field(default_factory=lambda: Component("random"))  # an arm's; seldom set for all
+    cluster: Cluster = field(default_factory=Cluster)
+    gallery: Gallery = field(default_factory=Gallery)
+    output: str = "runs"
+
+    def __post_init__(self) -> None:
+        _distinct(self, "seeds")
+        if not self.name or set(self.name) & set("/\\ "):
+            raise ValueError(f"name is {self.name!r}; expected a word that can name a folder")
+        if not self.tasks:
+            raise ValueError("tasks is empty; expected at least one, such as detection: {}")
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.output) / self.name
+
+
+COMPONENTS = ("data", "model", "weighting", "strategy")
+RESERVED = {"initial", "reference", "pools", "data"}  # names of folders beside the arms
+
+
+def _positive(section: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(section, name) > 0:
+            raise ValueError(f"{name} is {getattr(section, name)}; expected more than 0")
+
+
+def _share(section: Any, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(section, name) <= 1:
+            raise ValueError(f"{name} is {getattr(section, name)}; expected 0 to 1")
+
+
+def _distinct(section: Any, name: str) -> None:
+    values = getattr(section, name)
+    if not values or len(set(values)) != len(values):
+        raise ValueError(f"{name} is {list(values)}; expected at least one number, each once")
+
+
+# ---- reading ----------------------------------------------------------------------------------------------------------
+
+
+def load(source: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment of a YAML file, or of one of ours by its bare name; ``--set`` texts are applied on top."""
+    path = find(source)
+    return experiment_of(read_yaml(path, overrides), path.name)
+
+
+def find(source: str | Path) -> Path:
+    """The file behind a path or behind the bare name of a shipped configuration."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    shipped = Path(str(files("configs"))) / f"{source}.yaml"
+    if "/" not in str(source) and shipped.is_file():
+        return shipped
+    names = sorted(p.stem for p in Path(str(files("configs"))).glob("*.yaml"))
+    raise ConfigError(
+        f"{source}: no such file, and no shipped configuration of that name; shipped are {', '.join(names)}"
+    )
+
+
+def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The plain mapping of a YAML file with overrides applied."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(
+            f"{path.name}:{line} is not YAML: {getattr(error, 'problem', error)}; correct the line"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path.name}: is not a text file in UTF-8; expected a YAML experiment") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"{path.name}: found {type(tree).__name__}; expected a mapping of keys such as name, data, train"
+        )
+    for text in overrides:
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise ConfigError(f"--set {text}: found no '='; expected key=value such as train.steps=100")
+        try:
+            put(tree, key, yaml.safe_load(value), f"--set {text}")
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {text}: the value is not YAML; quote it") from error
+    return tree
+
+
+def put(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set a dotted key; a mapping is merged into a mapping, unless it names another component."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        inner = tree.get(parent, {})
+        if isinstance(inner, str) and parent in COMPONENTS:
+            inner = {"name": inner}
+        if not isinstance(inner, Mapping):
+            raise ConfigError(f"{where}: {parent!r} holds {inner!r}, which has no keys; set it as a whole")
+        tree[parent] = dict(inner)
+        tree = tree[parent]
+    old = tree.get(last)
+    if (
+        isinstance(old, Mapping)
+        and isinstance(value, Mapping)
+        and value.get("name", old.get("name")) == old.get("name")
+    ):
+        value = {**old, **value}
+    tree[last] = value
+
+
+def experiment_of(tree: Mapping[str, Any], where: str) -> Experiment:
+    """An Experiment from plain data; ConfigError says where, what was found, what was expected, what to do."""
+    plain = dict(tree)
+    for key in COMPONENTS:
+        if key in plain:
+            plain[key] = dataclasses.asdict(_component(plain[key], f"{where}: {key}"))
+    for key in ("tasks", "arms"):
+        if key in plain:
+            plain[key] = {str(k): ({} if v is None else v) for k, v in _mapping(plain[key], f"{where}: {key}").items()}
+    experiment: Experiment = validate(Experiment, plain, where)
+    bad = RESERVED & set(experiment.arms) | {a for a in experiment.arms if not a or set(a) & set("/\\ .")}
+    if bad:
+        raise ConfigError(
+            f"{where}.arms: {sorted(bad)[0]!r} cannot name an arm; choose a word that is not {sorted(RESERVED)}"
+        )
+    for name in experiment.arms:
+        arm(experiment, name, where)
+    return experiment
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: found {value!r}; expected a mapping")
+    return value
+
+
+def _component(value: Any, where: str) -> Component:
+    if isinstance(value, str):
+        return Component(value)
+    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+        return Component(value["name"], {k: v for k, v in value.items() if k != "name"})
+    raise ConfigError(f"{where}: found {value!r}; expected a name, or a mapping with 'name' and its options")
+
+
+def plain(experiment: Experiment) -> dict[str, Any]:
+    """The resolved experiment as YAML data, every default written out; ``experiment_of`` reads it back equal."""
+    tree = dataclasses.asdict(experiment)
+    for key in COMPONENTS:
+        tree[key] = {"name": tree[key]["name"], **tree[key]["options"]}
+    for key in ("seeds",):
+        tree[key] = list(tree[key])
+    tree["reference"]["seeds"] = list(tree["reference"]["seeds"])
+    return tree
+
+
+def arm(experiment: Experiment, name: str, where: str = "arms") -> Experiment:
+    """The experiment of one arm: the whole with the arm's overrides applied, and no arms of its own."""
+    if name not in experiment.arms:
+        raise ConfigError(f"{where}: no arm is called {name!r}; {guess(name, experiment.arms)}")
+    tree = {**plain(experiment), "arms": {}}
+    for key, value in experiment.arms[name].items():
+        if key.split(".")[0] in ("name", "arms", "seeds", "reference", "output", "data", "cluster"):
+            raise ConfigError(
+                f"{where}.arms.{name}.{key}: an arm cannot change that, because arms are compared on the same data, "
+                "seeds and reference; write another experiment"
+            )
+        put(tree, key, value, f"{where}.arms.{name}.{key}")
+    return experiment_of(tree, f"{where}.arms.{name}")

@@ -1,0 +1,270 @@
+"""ONE TRIAL: fit → evaluate → score → select → buy, ``cycles`` times.  Read this file first.
+
+Nothing here knows where the work is done (``Workers``) or how a model looks. Each step is committed before the next one
+starts, so a trial that was killed is carried on by calling it again, to the same result.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from orchestrator.config import Experiment
+from orchestrator.curves import mdsq
+from orchestrator.identity import arm_inputs, initial_inputs, reference_inputs
+from orchestrator.pool import Pool
+from orchestrator.store import RunFolder, commit, fingerprint, read_json, read_table, write_table
+from orchestrator.workers import Bought, ExplainJob, FitJob, Fitted, ScoreJob, SelectJob, Workers
+from tasks.data.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """What one cycle came to: a row of ``cycles.parquet``."""
+
+    index: int
+    labeled: Mapping[str, int]  # images with a human label, for each task
+    total: int  # images of the pool
+    cost: Mapping[str, float]  # of all labels known: seconds, boxes, ...
+    metrics: Mapping[str, float]
+    mdsq: float
+    checkpoint: str  # relative to the run folder
+    best_step: int
+    skipped: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    forwards: float = 0.0  # an image, when its pool was scored
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An arm under a seed, with all that its steps need. ``experiment`` is the arm's own."""
+
+    experiment: Experiment
+    arm: str
+    seed: int
+    folder: RunFolder
+    manifest: Manifest
+    reference: Mapping[str, Any] | None  # content of reference.json; None while the reference is being made
+
+    @property
+    def denominators(self) -> Mapping[str, float] | None:
+        return None if self.reference is None else self.reference["metrics"]
+
+    @property
+    def split(self) -> str:
+        """The split that is reported: test where there is one, else the validation images."""
+        return "test" if len(self.manifest.rows("test")) else "val"
+
+    def amount(self, share_or_count: float) -> int:
+        """Images: a share of the pool below 1, else a number."""
+        total = len(self.manifest.rows("train"))
+        return min(total, round(share_or_count * total) if share_or_count < 1 else int(share_or_count))
+
+
+def reference(trial: Trial, workers: Workers) -> dict[str, Any]:
+    """The fully trained network of one seed: fitted on every label of the pool."""
+    inputs = reference_inputs(trial.experiment, trial.manifest.fingerprint)
+    folder = trial.folder.reference_fit(fingerprint(inputs), trial.seed)
+    pool = _empty(trial)
+    pool = Pool.initial(pool.keys, pool.tasks, len(pool.keys), trial.seed)
+    return _fit_once(trial, workers, folder, pool, trial.experiment.reference.steps, inputs)
+
+
+def initial(trial: Trial, workers: Workers) -> dict[str, Any]:
+    """Cycle 0, made once for every arm of this seed that agrees on what it depends on."""
+    assert trial.denominators is not None
+    inputs = initial_inputs(trial.experiment, trial.manifest.fingerprint, trial.denominators)
+    folder = trial.folder.initial_fit(fingerprint(inputs), trial.seed)
+    train = trial.experiment.train
+    return _fit_once(trial, workers, folder, _first_pool(trial), train.first_steps or train.steps, inputs)
+
+
+def run(trial: Trial, workers: Workers) -> Iterator[Cycle]:
+    """The cycles of an arm, one at a time; those that are committed are read, not made."""
+    experiment = trial.experiment
+    assert trial.denominators is not None
+    inputs = arm_inputs(experiment, trial.manifest.fingerprint, trial.denominators)
+    pool, previous = _first_pool(trial), None
+    for index in range(experiment.active.cycles + 1):
+        folder = trial.folder.cycle(trial.arm, trial.seed, index)
+        marker = folder / "cycle.json"
+        if not marker.is_file():
+            made = initial(trial, workers) if index == 0 else _fit(trial, workers, folder, pool, previous, index)
+            commit(marker, {"inputs": inputs, **_record(trial, workers, pool, made)})
+        record = read_json(marker)
+        previous = str(trial.folder.root / record["checkpoint"])
+        last = index == experiment.active.cycles
+        if not last and not (folder / "purchase.json").is_file():
+            _purchase(trial, workers, folder, pool, previous, index)
+        purchase = {} if last else read_json(folder / "purchase.json")
+        if not last:
+            pool = pool.buy(_bought(folder), index + 1)
+        yield _cycle(index, record, purchase)
+
+
+def finished(folder: RunFolder, arm: str, seed: int) -> list[Cycle]:
+    """The committed cycles of a trial."""
+    found: list[Cycle] = []
+    while (place := folder.cycle(arm, seed, len(found))).joinpath("cycle.json").is_file():
+        paid = place / "purchase.json"
+        found.append(_cycle(len(found), read_json(place / "cycle.json"), read_json(paid) if paid.is_file() else {}))
+    return found
+
+
+# ---- steps ----------------------------------------------------------------------------------------------------------
+
+
+def _fit_once(
+    trial: Trial, workers: Workers, folder: Path, pool: Pool, steps: int, inputs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A fit that several arms share, behind its own marker."""
+    marker = folder / "fit.json"
+    if not marker.is_file():
+        seconds: dict[str, float] = {}
+        with _clock(seconds, "fit"):
+            fitted = workers.fit(_job(trial, folder, pool, steps, None, 0))
+        with _clock(seconds, "evaluate"):
+            metrics = workers.evaluate(fitted.checkpoint, trial.split)
+        commit(marker, {"inputs": inputs, **_made(trial, fitted, metrics, seconds)})
+    return dict(read_json(marker))
+
+
+def _fit(trial: Trial, workers: Workers, folder: Path, pool: Pool, previous: str | None, index: int) -> dict[str, Any]:
+    """The fit of a later cycle, from the last best checkpoint or from fresh weights."""
+    start = previous if trial.experiment.active.warm_start else None
+    seconds: dict[str, float] = {}
+    with _clock(seconds, "fit"):
+        fitted = workers.fit(_job(trial, folder, pool, trial.experiment.train.steps, start, index))
+    with _clock(seconds, "evaluate"):
+        metrics = workers.evaluate(fitted.checkpoint, trial.split)
+    return _made(trial, fitted, metrics, seconds)
+
+
+def _purchase(trial: Trial, workers: Workers, folder: Path, pool: Pool, checkpoint: str, index: int) -> None:
+    """Score the pool, choose within the budget, draw why, and commit what was bought."""
+    experiment, seconds = trial.experiment, {}
+    budget = trial.amount(experiment.active.budget.amount)
+    name = experiment.strategy.name
+    bought: list[Bought] = []
+    forwards = 0.0
+    if budget and not pool.labeled.all():
+        with _clock(seconds, "score"):
+            job = ScoreJob(
+                folder=str(folder / "scores"), checkpoint=checkpoint, strategies={name: experiment.strategy},
+                seed=trial.seed, cycle=index, labeled=pool.labeled,
+                inputs=fingerprint([checkpoint, read_json(folder / "cycle.json")["inputs"], index]),
+            )  # fmt: skip
+            forwards = workers.score(job).forwards
+        with _clock(seconds, "select"):
+            counts = trial.manifest.object_counts(_rows(trial)[pool.labeled])
+            bought = workers.select(
+                SelectJob(job.folder, name, experiment.strategy, budget, trial.seed, index, pool.labeled, counts)
+            )
+        with _clock(seconds, "explain"):
+            shown = bought[: experiment.gallery.picks]
+            if shown:
+                gallery = str(folder / "gallery")
+                workers.explain(ExplainJob(gallery, checkpoint, experiment.strategy, shown, trial.seed, index))
+    write_table(folder / "bought.parquet", _bought_table(bought))
+    commit(folder / "purchase.json", {"seconds": seconds, "forwards": forwards, "images": len(bought)})
+
+
+def _job(trial: Trial, folder: Path, pool: Pool, steps: int, start: str | None, index: int) -> FitJob:
+    known = pool.has.any(1)
+    return FitJob(
+        folder=str(folder), train=trial.experiment.train, rows=_rows(trial)[known], has=pool.has[known], steps=steps,
+        seed=trial.seed, cycle=index, start=start, denominators=trial.denominators,
+    )  # fmt: skip
+
+
+# ---- records --------------------------------------------------------------------------------------------------------
+
+
+def _made(trial: Trial, fitted: Fitted, metrics: Mapping[str, float], seconds: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        "checkpoint": str(Path(fitted.checkpoint).relative_to(trial.folder.root)),
+        "best_step": fitted.best_step,
+        "skipped": fitted.skipped,
+        "validation": dict(fitted.validation),
+        "metrics": dict(metrics),
+        "seconds": dict(seconds),
+    }
+
+
+def _record(trial: Trial, workers: Workers, pool: Pool, made: Mapping[str, Any]) -> dict[str, Any]:
+    assert trial.reference is not None
+    known = pool.has.any(1)
+    return {
+        **{k: made[k] for k in ("checkpoint", "best_step", "skipped", "validation", "metrics", "seconds")},
+        "labeled": pool.counts(),
+        "total": len(pool.keys),
+        "cost": workers.label_cost(_rows(trial)[known], pool.has[known]),
+        "mdsq": mdsq(made["metrics"], trial.reference["metrics"], trial.reference["higher_is_better"]),
+    }
+
+
+def _cycle(index: int, record: Mapping[str, Any], purchase: Mapping[str, Any]) -> Cycle:
+    return Cycle(
+        index=index,
+        labeled=record["labeled"],
+        total=record["total"],
+        cost=record["cost"],
+        metrics=record["metrics"],
+        mdsq=record["mdsq"],
+        checkpoint=record["checkpoint"],
+        best_step=record["best_step"],
+        skipped=record["skipped"],
+        seconds={**record["seconds"], **purchase.get("seconds", {})},
+        forwards=purchase.get("forwards", 0.0),
+    )
+
+
+def _bought_table(bought: list[Bought]) -> pa.Table:
+    parts = sorted({name for b in bought for name in b.parts})
+    return pa.table(
+        {
+            "id": pa.array([b.id for b in bought], pa.string()),
+            "key": pa.array([b.key for b in bought], pa.uint64()),
+            "tasks": pa.array([list(b.tasks) for b in bought], pa.list_(pa.string())),
+            "value": pa.array([b.value for b in bought], pa.float64()),
+            **{name: pa.array([b.parts.get(name) for b in bought], pa.float64()) for name in parts},
+        }
+    )
+
+
+def _bought(folder: Path) -> dict[int, list[str]]:
+    table = read_table(folder / "bought.parquet")
+    return dict(zip(table["key"].to_pylist(), table["tasks"].to_pylist(), strict=True))
+
+
+def _empty(trial: Trial) -> Pool:
+    return Pool.empty(trial.manifest.keys("train"), tuple(trial.experiment.tasks))
+
+
+def _first_pool(trial: Trial) -> Pool:
+    """The citable pool of a seed, the same for every arm; written once."""
+    count = trial.amount(trial.experiment.active.initial)
+    pool = Pool.initial(trial.manifest.keys("train"), tuple(trial.experiment.tasks), count, trial.seed)
+    path = trial.folder.pool(trial.seed)
+    if not path.is_file():
+        ids = pa.array(trial.manifest.ids_of(_rows(trial)), pa.string())
+        write_table(path, pool.table().add_column(0, "id", ids))
+    return pool
+
+
+def _rows(trial: Trial) -> NDArray[np.int64]:
+    """Manifest rows of the pool, in the order of its keys."""
+    return trial.manifest.rows("train")
+
+
+@contextmanager
+def _clock(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[phase] = round(time.perf_counter() - start, 3)

@@ -1,0 +1,23 @@
+"""Errors that people meet. Each is one sentence: where, what was found, what was expected, what to do.
+
+MtalError              anything a user can mend; the command line prints it and exits with 2
+├── ConfigError        the user's YAML, --set or plugin
+├── RunError           a run folder that cannot be used as it is
+└── TrialError         a trial that could not finish
+"""
+
+
+class MtalError(Exception):
+    """Something the user can mend; its text is the whole message."""
+
+
+class ConfigError(MtalError):
+    """A configuration that cannot mean anything."""
+
+
+class RunError(MtalError):
+    """A run folder, checkpoint or file that cannot be used as it is."""
+
+
+class TrialError(MtalError):
+    """A trial that could not finish; the others went on."""

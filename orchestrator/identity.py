@@ -1,0 +1,119 @@
+"""What artefacts are made from: the sources, the machine, and the parts of a configuration that determine a result."""
+
+import hashlib
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from orchestrator import __version__
+from orchestrator.components import Component, locate
+from orchestrator.config import Experiment
+
+ROOMS = ("orchestrator", "tasks", "strategies", "configs")
+HOME = Path(__file__).resolve().parents[1]
+# what decides a number; the rest (report, command line, Ray) may change without making results stale
+DECISIVE = ("tasks", "strategies", "orchestrator/cycle.py", "orchestrator/fitting.py", "orchestrator/evaluation.py",
+            "orchestrator/scoring.py", "orchestrator/worker.py", "orchestrator/pool.py")  # fmt: skip
+
+
+def code_fingerprint(parts: tuple[str, ...] = ROOMS) -> str:
+    """sha256 over the sources of these rooms or files, as they lie beside this one."""
+    digest = hashlib.sha256()
+    for part in parts:
+        place = HOME / part
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            digest.update(path.relative_to(HOME).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def plugin_fingerprint(kind: str, component: Component) -> str:
+    """sha256 of the module that a ``module:Class`` or an entry point names; "" for what is built in."""
+    module = locate(kind, component.name, kind).partition(":")[0]  # type: ignore[arg-type]
+    if module.split(".")[0] in ROOMS:
+        return ""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        return module
+    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16]
+
+
+def base_inputs(experiment: Experiment, data: str) -> dict[str, Any]:
+    """What every fit depends on; ``data`` is the manifest's fingerprint."""
+    train = {k: v for k, v in vars(experiment.train).items() if k != "checkpoint_steps"}
+    return {
+        "data": {"manifest": data, **experiment.data.options},
+        "tasks": dict(experiment.tasks),
+        "model": _component("model", experiment.model),
+        "weighting": _component("weighting", experiment.weighting),
+        "train": train,
+        "cluster": {
+            "score_batch": experiment.cluster.score_batch,
+            "cpus_per_worker": experiment.cluster.cpus_per_worker,
+            "gpu": experiment.cluster.gpus_per_worker > 0,
+        },
+        "code": code_fingerprint(DECISIVE),
+    }
+
+
+def reference_inputs(experiment: Experiment, data: str) -> dict[str, Any]:
+    return {**base_inputs(experiment, data), "reference": {"steps": experiment.reference.steps}}
+
+
+def initial_inputs(experiment: Experiment, data: str, reference: Mapping[str, float]) -> dict[str, Any]:
+    """What cycle 0 depends on: arms that agree here share it."""
+    return {
+        **base_inputs(experiment, data),
+        "active": {"initial": experiment.active.initial},
+        "reference": dict(reference),
+    }
+
+
+def arm_inputs(experiment: Experiment, data: str, reference: Mapping[str, float]) -> dict[str, Any]:
+    """What the cycles of an arm depend on. The number of cycles is not in here: more can be added."""
+    active = experiment.active
+    return {
+        **initial_inputs(experiment, data, reference),
+        "active": {"initial": active.initial, "budget": vars(active.budget), "warm_start": active.warm_start},
+        "strategy": _component("strategy", experiment.strategy),
+        "gallery": vars(experiment.gallery),
+    }
+
+
+def _component(kind: str, component: Component) -> dict[str, Any]:
+    return {"name": component.name, **component.options, "plugin": plugin_fingerprint(kind, component)}
+
+
+def environment(manifest_images: Mapping[str, int], data: Component) -> dict[str, Any]:
+    """Versions, hardware and data: what a reader needs to judge the figures."""
+    versions = {}
+    for name in ("torch", "torchvision", "ray", "numpy", "pyarrow", "timm", "faster-coco-eval"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = None
+    return {
+        "mtal": __version__,
+        "python": platform.python_version(),
+        **versions,
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "gpu": None,
+        "code": code_fingerprint(),
+        "data": {"images": dict(manifest_images), "adapter": {"name": data.name, **data.options}},
+        "command": " ".join(["mtal", *sys.argv[1:]]),
+    }
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,49 @@
+"""Workers in this process: no Ray, a debugger steps through everything. Public: tests and notebooks use it too."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.worker import Worker, quiet
+from orchestrator.workers import (
+    Bought,
+    ExplainJob,
+    FitJob,
+    Fitted,
+    Progress,
+    Scored,
+    ScoreJob,
+    SelectJob,
+    Setup,
+    ranges,
+)
+
+
+class LocalWorkers:
+    """One Worker, called directly."""
+
+    def __init__(self, setup: Setup, progress: Progress = quiet) -> None:
+        self.worker = Worker(setup, progress)
+
+    def fit(self, job: FitJob) -> Fitted:
+        return self.worker.fit(job)
+
+    def evaluate(self, checkpoint: str, split: str) -> dict[str, float]:
+        shards = range(len(ranges(len(self.worker.rows(split)), self.worker.setup.shard)))
+        return self.worker.combine(*[self.worker.evaluate_shard(checkpoint, split, i) for i in shards])
+
+    def score(self, job: ScoreJob) -> Scored:
+        shards = range(len(ranges(len(job.labeled), self.worker.setup.shard)))
+        done = [self.worker.score_shard(job, i) for i in shards]
+        return Scored.of(done)
+
+    def select(self, job: SelectJob) -> list[Bought]:
+        return self.worker.select(job)
+
+    def explain(self, job: ExplainJob) -> None:
+        self.worker.explain(job)
+
+    def label_cost(self, rows: NDArray[np.int64], has: NDArray[np.bool_]) -> dict[str, float]:
+        return self.worker.label_cost(rows, has)
+
+    def close(self) -> None:
+        """Nothing to hand back."""

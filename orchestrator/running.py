@@ -1,0 +1,254 @@
+"""A whole run: prepare the data, check everything, then reference → cycle 0 → arms, and the record of what came out."""
+
+import math
+import shutil
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from orchestrator import cycle, identity
+from orchestrator.components import Component, make
+from orchestrator.config import Experiment, arm, plain
+from orchestrator.errors import ConfigError, RunError
+from orchestrator.preparing import PrepareError, prepare
+from orchestrator.report import write_report
+from orchestrator.store import RunFolder, commit, fingerprint, read_json, write_json, write_table
+from orchestrator.trials import Failure, Plan, Unit, initial_folder, is_done
+from tasks.base import Metric, Model, Task
+from tasks.data.manifest import Manifest
+
+Executor = Callable[[Plan, Sequence[Unit]], list[Failure]]
+
+
+# ---- before -----------------------------------------------------------------------------------------------------------
+
+
+def prepared(experiment: Experiment, on_error: str = "refuse", progress: Any = None) -> Path:
+    """The folder of the prepared data of an experiment; made when it is not there."""
+    adapter = make("data", experiment.data, "data")
+    folder = Path(experiment.output) / "data" / f"{experiment.data.name.split(':')[-1]}-{_data_mark(experiment.data)}"
+    if not (folder / "manifest.parquet").is_file():
+        try:
+            prepare(adapter, folder, on_error, progress)
+        except PrepareError as error:
+            raise ConfigError(str(error)) from error
+    return folder.absolute()
+
+
+def _data_mark(data: Component) -> str:
+    code = identity.code_fingerprint(("tasks/data",))
+    return fingerprint([data.name, data.options, identity.plugin_fingerprint("data", data), code])[:8]
+
+
+def planned(experiment: Experiment, paths: Sequence[str] = (), progress: Any = None) -> Plan:
+    """The plan of a run after every check that can be made before the first step; ConfigError or RunError else."""
+    check(experiment)
+    manifest = Manifest.open(prepared(experiment, progress=progress))
+    for split, what in (("train", "the pool"), ("val", "to choose checkpoints by")):
+        if not len(manifest.rows(split)):
+            raise ConfigError(f"data: there is no image of the split {split!r} ({what}); expected at least one")
+    return Plan(
+        experiment,
+        str(experiment.folder.absolute()),
+        str(manifest.folder),
+        manifest.size,
+        identity.code_fingerprint(),
+        tuple(paths),
+    )
+
+
+def check(experiment: Experiment) -> None:
+    """Build every component of every arm, and see that strategies read only what their model provides."""
+    adapter = make("data", experiment.data, "data")
+    for name in experiment.arms:
+        own = arm(experiment, name)
+        place = f"arms.{name}"
+        for task, options in own.tasks.items():
+            make("task", Component(task, options), f"{place}: tasks.{task}")
+        make("weighting", own.weighting, f"{place}: weighting")
+        strategy = make("strategy", own.strategy, f"{place}.strategy")
+        model = make("model", own.model, f"{place}: model", adapter.classes(), tuple(own.tasks))
+        _check_model(model, own, place)
+        for index in range(max(own.active.cycles, 1)):
+            active = strategy.at(index)
+            needs = {*active.reads, *(head for view in active.views for head in view.reads)}
+            for need in sorted(needs - set(model.provides)):
+                raise ConfigError(
+                    f"{place} reads {need!r}, which the model does not provide (it provides "
+                    f"{', '.join(sorted(model.provides))}); {_remedy(need)}"
+                )
+        size, stride = adapter.size, getattr(model, "stride", None)
+        if size and stride and (size[0] % stride or size[1] % stride):
+            raise ConfigError(
+                f"data.size: found {list(size)}; expected multiples of {stride}, the stride of the model {own.model.name!r}"
+            )
+
+
+def _check_model(model: Any, own: Experiment, place: str) -> None:
+    if not isinstance(model, Model):
+        raise ConfigError(
+            f"{place}: the model {own.model.name!r} lacks provides, forward or predict; a model needs all three"
+        )
+    for task in own.tasks:
+        if task not in model.provides:
+            raise ConfigError(
+                f"{place}: the model {own.model.name!r} has no head for the task {task!r}; remove the task or choose another model"
+            )
+
+
+def _remedy(need: str) -> str:
+    return "add model.loss_prediction" if need == "predicted_loss" else "choose another strategy or model"
+
+
+# ---- the run ----------------------------------------------------------------------------------------------------------
+
+
+def run(plan: Plan, execute: Executor, fresh: Sequence[str] = ()) -> tuple[Path, list[Failure]]:
+    """Carry out a plan, resuming what is there; the report and the units that failed."""
+    folder, experiment = plan.folder, plan.experiment
+    with folder.locked():
+        _make_fresh(folder, experiment, fresh)
+        _refuse_changes(plan)
+        folder.write_experiment(plain(experiment))
+        manifest = Manifest.open(Path(plan.manifest))
+        images = {split: len(manifest.rows(split)) for split in ("train", "val", "test")}
+        write_json(folder.environment, identity.environment(images, experiment.data))
+        references = [Unit("reference", "", seed) for seed in experiment.reference.seeds]
+        _require(execute(plan, [u for u in references if not is_done(plan, u)]))
+        _freeze_reference(plan)
+        _refuse_changes(plan)
+        first = _initial_units(plan)
+        failures = _spread(plan, execute(plan, [u for u in first if not is_done(plan, u)]))
+        trials = [Unit("arm", name, seed) for seed in experiment.seeds for name in experiment.arms]
+        failed = {(f.arm, f.seed) for f in failures}
+        open_units = [u for u in trials if not is_done(plan, u) and (u.arm, u.seed) not in failed]
+        failures += execute(plan, open_units)
+        collect(plan)
+        write_json(folder.failures, [asdict(f) for f in failures])
+        return write_report(folder.root), failures
+
+
+def _require(failures: Sequence[Failure]) -> None:
+    if failures:
+        raise RunError(failures[0].why)
+
+
+def _initial_units(plan: Plan) -> list[Unit]:
+    """One unit for each cycle 0 that differs: the first arm that needs it stands for all."""
+    seen: dict[tuple[str, int], Unit] = {}
+    for seed in plan.experiment.seeds:
+        for name in plan.experiment.arms:
+            seen.setdefault((str(initial_folder(plan, name, seed)), seed), Unit("initial", name, seed))
+    return list(seen.values())
+
+
+def _spread(plan: Plan, failures: Sequence[Failure]) -> list[Failure]:
+    """A failed cycle 0 fails every arm that shares it."""
+    return [
+        Failure(name, failure.seed, failure.why)
+        for failure in failures
+        for name in plan.experiment.arms
+        if initial_folder(plan, name, failure.seed) == initial_folder(plan, failure.arm, failure.seed)
+    ]
+
+
+def _freeze_reference(plan: Plan) -> None:
+    """The denominators of mDSQ: test metrics, mean over the reference's seeds, frozen in the run folder."""
+    if plan.folder.reference.is_file():
+        return
+    experiment = plan.experiment
+    trial = plan.trial(Unit("reference", "", experiment.reference.seeds[0]))
+    inputs = identity.reference_inputs(experiment, trial.manifest.fingerprint)
+    each = {
+        str(seed): read_json(plan.folder.reference_fit(fingerprint(inputs), seed) / "fit.json")["metrics"]
+        for seed in experiment.reference.seeds
+    }
+    main, higher = _main_metrics(experiment, trial.manifest)
+    means = {name: statistics.fmean(metrics[name] for metrics in each.values()) for name in higher}
+    for name, value in means.items():
+        if not value > 0 or math.isnan(value):
+            raise RunError(
+                f"reference: {name} of the fully trained network is {value:.4g} on {trial.split}; expected more than 0, "
+                "because mDSQ divides by it: raise reference.steps or look at the data"
+            )
+    commit(
+        plan.folder.reference,
+        {
+            "inputs": inputs, "metrics": means, "per_seed": each, "higher_is_better": higher, "main": main,
+            "steps": experiment.reference.steps, "seeds": list(experiment.reference.seeds), "split": trial.split,
+        },
+    )  # fmt: skip
+
+
+def _main_metrics(experiment: Experiment, manifest: Manifest) -> tuple[dict[str, str], dict[str, bool]]:
+    main, higher = {}, {}
+    for name, options in experiment.tasks.items():
+        task: Task = make("task", Component(name, options), f"tasks.{name}")
+        metric: Metric = task.metric(manifest.classes)
+        main[name] = metric.main
+        higher[f"{name}.{metric.main}"] = metric.higher_is_better
+    return main, higher
+
+
+def _refuse_changes(plan: Plan) -> None:
+    """RunError when what lies in the run folder was made from another configuration."""
+    experiment, folder = plan.experiment, plan.folder
+    data = Manifest.open(Path(plan.manifest)).fingerprint
+    folder.require_same(folder.reference, identity.reference_inputs(experiment, data), "all")
+    if not folder.reference.is_file():
+        return
+    denominators = read_json(folder.reference)["metrics"]
+    for name in experiment.arms:
+        inputs = identity.arm_inputs(arm(experiment, name), data, denominators)
+        for seed in experiment.seeds:
+            folder.require_same(folder.cycle(name, seed, 0) / "cycle.json", inputs, name)
+
+
+def _make_fresh(folder: RunFolder, experiment: Experiment, names: Sequence[str]) -> None:
+    """Remove what ``--fresh`` names: an arm, or all."""
+    for name in names:
+        if name == "all":
+            for part in ("reference", "initial", "pools", *experiment.arms):
+                shutil.rmtree(folder.root / part, ignore_errors=True)
+            folder.reference.unlink(missing_ok=True)
+        elif name in experiment.arms:
+            shutil.rmtree(folder.root / name, ignore_errors=True)
+        else:
+            raise ConfigError(f"--fresh {name}: no such arm; expected 'all' or one of {', '.join(experiment.arms)}")
+
+
+def collect(plan: Plan) -> pa.Table:
+    """``cycles.parquet`` from the committed cycles of every trial."""
+    rows: list[dict[str, Any]] = []
+    for name in plan.experiment.arms:
+        for seed in plan.experiment.seeds:
+            for done in cycle.finished(plan.folder, name, seed):
+                rows.append(_row(name, seed, done))
+    columns = sorted({key for row in rows for key in row} - set(_FIRST), key=str)
+    table = pa.table({key: pa.array([row.get(key) for row in rows]) for key in (*_FIRST, *columns)})
+    write_table(plan.folder.cycles, table)
+    return table
+
+
+_FIRST = ("arm", "seed", "cycle", "total", "mdsq", "best_step", "skipped", "forwards")
+
+
+def _row(name: str, seed: int, done: cycle.Cycle) -> dict[str, Any]:
+    return {
+        "arm": name,
+        "seed": seed,
+        "cycle": done.index,
+        "total": done.total,
+        "mdsq": done.mdsq,
+        "best_step": done.best_step,
+        "skipped": done.skipped,
+        "forwards": done.forwards,
+        **{f"labeled.{task}": count for task, count in done.labeled.items()},
+        **{f"cost.{unit}": amount for unit, amount in done.cost.items()},
+        **{f"seconds.{phase}": value for phase, value in done.seconds.items()},
+        **dict(done.metrics),
+    }

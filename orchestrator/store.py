@@ -1,0 +1,192 @@
+"""The run folder: where everything lies, written atomically, the marker last.
+
+An artefact is a folder with a JSON marker. The marker holds the fingerprint of what the artefact was made from, and is
+written after everything else with exclusive creation, so its existence means "complete", and a process that outlived its
+run cannot replace what its successor has committed.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from orchestrator.errors import RunError
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys: equal values, equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=list)
+
+
+def fingerprint(inputs: Any) -> str:
+    """16 hex digits of what an artefact is made from."""
+    return hashlib.sha256(canonical(inputs).encode()).hexdigest()[:16]
+
+
+# ---- atomic writes -----
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` that takes its place when the block ends well, and is removed when it does not."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RunError(
+            f"{path}: could not be written: {error.strerror or error}; make room or mend the folder, "
+            "then type the same command again"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, default=list) + "\n")
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; RunError when it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: is not readable as JSON; delete this file and type the same command again") from error
+
+
+def read_table(path: Path) -> pa.Table:
+    """The content of a parquet file; RunError when it is damaged."""
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RunError(
+            f"{path}: is not readable as parquet; delete this file and type the same command again"
+        ) from error
+
+
+def commit(marker: Path, value: Any) -> None:
+    """Create the marker of a finished artefact. Where another process was first, its content stands."""
+    draft = marker.with_name(f".draft-{marker.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        write_json(draft, value)
+        os.link(draft, marker)
+    except FileExistsError:
+        return
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What changed between two nested mappings: ``train.steps: 100 -> 200``."""
+    lines: list[str] = []
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        name = f"{prefix}{key}"
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += differences(a, b, f"{name}.")
+        elif canonical(a) != canonical(b):
+            lines.append(f"{name}: {_short(a)} -> {_short(b)}")
+    return lines
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else canonical(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+# ---- the folder -----
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run. Nothing else knows how the folder is laid out."""
+
+    root: Path
+
+    @property
+    def experiment(self) -> Path:
+        return self.root / "experiment.yaml"
+
+    @property
+    def environment(self) -> Path:
+        return self.root / "environment.json"
+
+    @property
+    def reference(self) -> Path:
+        return self.root / "reference.json"
+
+    @property
+    def cycles(self) -> Path:
+        return self.root / "cycles.parquet"
+
+    @property
+    def failures(self) -> Path:
+        return self.root / "failures.json"
+
+    def pool(self, seed: int) -> Path:
+        return self.root / "pools" / f"seed_{seed}.parquet"
+
+    def reference_fit(self, mark: str, seed: int) -> Path:
+        return self.root / "reference" / mark / f"seed_{seed}"
+
+    def initial_fit(self, mark: str, seed: int) -> Path:
+        return self.root / "initial" / mark / f"seed_{seed}"
+
+    def trial(self, arm: str, seed: int) -> Path:
+        return self.root / arm / f"seed_{seed}"
+
+    def cycle(self, arm: str, seed: int, index: int) -> Path:
+        return self.trial(arm, seed) / f"cycle_{index}"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for one command; RunError when another one holds it. A killed command holds nothing."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".lock").open("a+") as handle:
+            try:
+                flock(handle, LOCK_EX | LOCK_NB)
+            except OSError as error:
+                raise RunError(
+                    f"{self.root}: another command is writing to this run; wait for it, or choose another name or output"
+                ) from error
+            yield
+
+    def write_experiment(self, plain: Mapping[str, Any]) -> None:
+        write_text(self.experiment, yaml.safe_dump(dict(plain), sort_keys=False, allow_unicode=True))
+
+    def require_same(self, marker: Path, inputs: Mapping[str, Any], name: str) -> None:
+        """RunError, with the difference shown, when ``marker`` was committed from other inputs."""
+        if not marker.is_file():
+            return
+        old = read_json(marker)["inputs"]
+        if canonical(old) == canonical(inputs):
+            return
+        lines = differences(old, inputs)
+        more = f" and {len(lines) - 5} more" if len(lines) > 5 else ""
+        raise RunError(
+            f"{marker.parent}: was made from another configuration ({'; '.join(lines[:5])}{more}); expected the same one: "
+            f"undo the change, choose another name or output, or add --fresh {name} to make it again"
+        )

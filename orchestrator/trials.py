@@ -1,0 +1,97 @@
+"""What a trial is, as plain data that travels: a unit of a checked plan.  No torch and no Ray here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from orchestrator import cycle, identity
+from orchestrator.config import Experiment, arm
+from orchestrator.store import RunFolder, fingerprint, read_json
+from orchestrator.workers import Setup, Workers
+from tasks.data.manifest import Manifest
+
+Kind = Literal["reference", "initial", "arm"]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a trial of Ray Tune carries out: a shared fit of a seed, or an arm under a seed."""
+
+    kind: Kind
+    arm: str  # "" for the reference
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm or 'reference'}{' cycle 0' if self.kind == 'initial' else ''}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A unit that could not finish, and why, in one sentence."""
+
+    arm: str
+    seed: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that was checked and may start: plain data that travels to every trial."""
+
+    experiment: Experiment
+    root: str  # absolute path of the run folder
+    manifest: str  # absolute path of the prepared data
+    size: tuple[int, int] | None
+    code: str
+    paths: tuple[str, ...] = ()  # folders of the user's own modules
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(Path(self.root))
+
+    def trial(self, unit: Unit) -> cycle.Trial:
+        """The trial of a unit, with its arm's own configuration."""
+        own = arm(self.experiment, unit.arm) if unit.arm else self.experiment
+        reference = read_json(self.folder.reference) if self.folder.reference.is_file() else None
+        manifest = Manifest.open(Path(self.manifest))
+        return cycle.Trial(own, unit.arm, unit.seed, self.folder, manifest, reference)
+
+    def setup(self, unit: Unit) -> Setup:
+        """What the workers of a unit are built from."""
+        own = self.trial(unit).experiment
+        return Setup(
+            manifest=self.manifest, size=self.size, tasks=own.tasks, model=own.model, weighting=own.weighting,
+            batch=own.cluster.score_batch, shard=own.cluster.shard, threads=own.cluster.cpus_per_worker,
+            gpu=own.cluster.gpus_per_worker > 0, code=self.code,
+        )  # fmt: skip
+
+
+def carry_out(plan: Plan, unit: Unit, workers: Workers, told: Callable[[cycle.Cycle], None]) -> None:
+    """Do one unit's work; ``told`` hears of each finished cycle."""
+    trial = plan.trial(unit)
+    if unit.kind == "reference":
+        cycle.reference(trial, workers)
+    elif unit.kind == "initial":
+        cycle.initial(trial, workers)
+    else:
+        for done in cycle.run(trial, workers):
+            told(done)
+
+
+def initial_folder(plan: Plan, name: str, seed: int) -> Path:
+    trial = plan.trial(Unit("initial", name, seed))
+    assert trial.denominators is not None
+    inputs = identity.initial_inputs(trial.experiment, trial.manifest.fingerprint, trial.denominators)
+    return plan.folder.initial_fit(fingerprint(inputs), seed)
+
+
+def is_done(plan: Plan, unit: Unit) -> bool:
+    trial = plan.trial(unit)
+    if unit.kind == "reference":
+        inputs = identity.reference_inputs(trial.experiment, trial.manifest.fingerprint)
+        return (plan.folder.reference_fit(fingerprint(inputs), unit.seed) / "fit.json").is_file()
+    if unit.kind == "initial":
+        return (initial_folder(plan, unit.arm, unit.seed) / "fit.json").is_file()
+    return len(cycle.finished(plan.folder, unit.arm, unit.seed)) > trial.experiment.active.cycles

@@ -1,0 +1,165 @@
+"""Units as trials of Ray Tune: resources, concurrency, failures.
+
+Truth is the run folder, not Tune's state: every command starts a fresh Tuner over the units that are still open, each
+unit skips what it has committed, and Tune's own files are thrown away.
+"""
+
+import os
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import ray
+from ray import tune
+from ray.actor import ActorHandle
+
+from orchestrator.config import Cluster
+from orchestrator.display import Display
+from orchestrator.errors import ConfigError, MtalError, RunError
+from orchestrator.ray_workers import Board, RayWorkers
+from orchestrator.store import write_text
+from orchestrator.trials import Failure, Plan, Unit, carry_out
+
+DRIVER = 0.001  # CPUs of a trial's own process: it only directs
+OBJECT_STORE = 256 * 2**20  # bytes; a laptop needs no more, because no image and no prediction goes through it
+
+
+@contextmanager
+def cluster(address: str, cpus: int | None = None) -> Iterator[None]:
+    """A connection to Ray: ``local`` starts a cluster of this machine on loopback and stops it afterwards."""
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    common: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    if address == "local":
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # every port of the cluster on loopback
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # other users of this machine cannot use them
+        common |= {"num_cpus": cpus or os.cpu_count(), "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    try:
+        ray.init(address=address, **common)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RunError(
+            f"--address {address}: no Ray cluster answered ({first[:160]}); start one with 'ray start --head', give its "
+            "address, or use local or none"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def run_units(plan: Plan, units: Sequence[Unit], display: Display) -> list[Failure]:
+    """Carry out units as trials, as many at a time as the cluster holds; those that failed, in their order."""
+    if not units:
+        return []
+    needs = plan.experiment.cluster
+    require_room(needs)
+    board = Board.remote()
+    trainable = tune.with_resources(
+        tune.with_parameters(_trial, plan=plan, board=board), tune.PlacementGroupFactory(_bundles(needs))
+    )
+    with tempfile.TemporaryDirectory(prefix="mtal-tune-") as scratch, _watched(board, display):
+        grid = tune.Tuner(
+            trainable,
+            param_space={"unit": tune.grid_search([asdict(unit) for unit in units])},
+            run_config=tune.RunConfig(
+                name="units",
+                storage_path=scratch,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=needs.max_failures),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        ).fit()
+    ray.kill(board)
+    return _failures(grid, units)
+
+
+def _bundles(needs: Cluster) -> list[dict[str, float]]:
+    """The driver's bundle and one for each worker, reserved together: a trial has all it needs, or waits."""
+    worker = {"CPU": needs.cpus_per_worker - DRIVER}
+    if needs.gpus_per_worker:
+        worker["GPU"] = needs.gpus_per_worker
+    return [{"CPU": DRIVER}] + [dict(worker) for _ in range(needs.workers_per_trial)]
+
+
+def require_room(needs: Cluster) -> None:
+    """ConfigError when no trial could ever start on the cluster as it stands."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for kind, each in (("CPU", float(needs.cpus_per_worker)), ("GPU", float(needs.gpus_per_worker))):
+        if each <= 0:
+            continue
+        places = sum(int(node.get(kind, 0.0) / each + 1e-9) for node in nodes)
+        if places < needs.workers_per_trial:
+            largest = max((node.get(kind, 0.0) for node in nodes), default=0.0)
+            raise ConfigError(
+                f"cluster: a trial needs {needs.workers_per_trial} x {each:g} {kind}, the cluster has room for {places} "
+                f"(its largest node has {largest:g} {kind}); lower cluster.workers_per_trial or use a larger cluster"
+            )
+
+
+def _trial(config: Mapping[str, Any], plan: Plan, board: ActorHandle) -> None:
+    """One trial of Tune, in its own process: directs the workers of its placement group."""
+    unit, needs = Unit(**config["unit"]), plan.experiment.cluster
+    workers = None
+    try:
+        workers = RayWorkers(
+            plan.setup(unit), ray.util.get_current_placement_group(), count=needs.workers_per_trial,
+            cpus=needs.cpus_per_worker - DRIVER, gpus=needs.gpus_per_worker, board=board, unit=unit.name,
+            paths=plan.paths, max_failures=needs.max_failures,
+        )  # fmt: skip
+        carry_out(plan, unit, workers, lambda done: tune.report({"cycle": done.index, "mdsq": done.mdsq}))
+        tune.report({"finished": True})
+    except MtalError as error:
+        tune.report({"error": str(error)})
+    except Exception as error:  # noqa: BLE001 - whatever else a trial raises must not stop the other trials
+        tune.report({"error": unexpected(plan, unit, error)})
+    finally:
+        if workers is not None:
+            workers.close()
+
+
+def unexpected(plan: Plan, unit: Unit, error: Exception) -> str:
+    """One sentence about an error that is not the user's; its traceback is kept in the run folder."""
+    path = plan.folder.root / "errors" / f"{unit.name.replace(' ', '_').replace(',', '')}.txt"
+    write_text(path, "".join(traceback.format_exception(error)))
+    last = str(error).strip().splitlines()[-1] if str(error).strip() else ""
+    return f"{unit.name}: {type(error).__name__}: {last[:200]}; the traceback is in {path}"
+
+
+def _failures(grid: tune.ResultGrid, units: Sequence[Unit]) -> list[Failure]:
+    failures = []
+    for result in grid:
+        unit = Unit(**result.config["unit"])
+        why = (result.metrics or {}).get("error")
+        if result.error is not None:
+            why = (
+                f"{unit.name}: its process died again and again ({type(result.error).__name__}); look at the memory of "
+                "the node, then type the same command again"
+            )
+        if why:
+            failures.append(Failure(unit.arm, unit.seed, why))
+    return sorted(failures, key=lambda f: [(u.arm, u.seed) for u in units].index((f.arm, f.seed)))
+
+
+@contextmanager
+def _watched(board: ActorHandle, display: Display) -> Iterator[None]:
+    """Carry what the workers tell to the display, until the block ends."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(1.0):
+            for unit, (phase, done, total) in ray.get(board.state.remote()).items():
+                display.update(unit, phase, done, total)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=10)

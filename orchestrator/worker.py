@@ -1,0 +1,240 @@
+"""What one process does with a model: fit, evaluate, score, select, explain. Both seams run exactly this."""
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from tasks.data.samples import Samples
+from torch import nn
+
+from orchestrator import fitting
+from orchestrator.checkpoints import Card, build, load, load_model, load_state, save_model
+from orchestrator.components import Component, make
+from orchestrator.errors import ConfigError
+from orchestrator.evaluation import evaluate, figures, merged, selection_score
+from orchestrator.gallery import GalleryEntry, panel, write_gallery
+from orchestrator.scoring import Plan, explain_batch, needs_images, score_batch, score_rows
+from orchestrator.store import read_table, write_table
+from orchestrator.workers import (
+    Bought,
+    ExplainJob,
+    FitJob,
+    Fitted,
+    Progress,
+    ScoreJob,
+    SelectJob,
+    Setup,
+    ranges,
+)
+from strategies.base import Budget, Score, Strategy
+from strategies.candidates import TableCandidates
+from tasks.base import Task
+from tasks.data.manifest import Manifest
+from tasks.seeding import rng_of, seed_of
+
+
+def quiet(phase: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+class Worker:
+    """Holds the data and the last used model of one process."""
+
+    def __init__(self, setup: Setup, progress: Progress = quiet) -> None:
+        self.setup, self.progress = setup, progress
+        torch.set_num_threads(setup.threads)
+        self.device = torch.device("cuda" if setup.gpu else "cpu")
+        if setup.gpu:
+            torch.backends.cudnn.deterministic = True
+            torch.backends.cudnn.benchmark = False
+        self.manifest = Manifest.open(Path(setup.manifest))
+        self.classes = self.manifest.classes
+        self.names = tuple(setup.tasks)
+        self.tasks: dict[str, Task] = {
+            name: make("task", Component(name, options), f"tasks.{name}") for name, options in setup.tasks.items()
+        }
+        self.samples = Samples(self.manifest, size=setup.size, tasks=self.names)
+        self._held: tuple[tuple[str, int], nn.Module] | None = None
+
+    # ---- fit and evaluate ------------------------------------------------------------------------------------------
+
+    def fit(self, job: FitJob) -> Fitted:
+        """Train for one cycle; ``model.pt`` in the job's folder is the best checkpoint."""
+        folder = Path(job.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(seed_of(job.seed, "weights"))  # fresh weights depend on the seed alone: arms share them
+        model = build(self.setup.model, self.classes, self.names).to(self.device)
+        weighting = make("weighting", self.setup.weighting, "weighting").to(self.device)
+        if job.start is not None:
+            load_state(model, load(Path(job.start), self.device)["model"], Path(job.start))
+        split = self.rows(job.split)
+
+        def judge(candidate: nn.Module) -> tuple[float, dict[str, float]]:
+            metrics = evaluate(candidate, self.samples, split, self.tasks, self.classes, self.setup.batch)
+            return selection_score(metrics, job.denominators), figures(metrics)
+
+        def keep(candidate: nn.Module, step: int) -> None:
+            card = Card(self.setup.model, self.names, self.classes, self.setup.size, step)
+            save_model(folder / "model.pt", candidate, card)
+
+        data = fitting.Data(self.samples, job.rows, job.has, self.names, self.classes)
+        best, skipped = fitting.fit(
+            model, weighting, data, job.train, steps=job.steps, seed=job.seed, cycle=job.cycle, folder=folder,
+            judge=judge, keep=keep, progress=self.progress,
+        )  # fmt: skip
+        (folder / "training.pt").unlink(missing_ok=True)
+        return Fitted(str(folder / "model.pt"), best.step, skipped, best.figures)
+
+    def count(self, split: str) -> int:
+        """Images of a split."""
+        return len(self.rows(split))
+
+    def evaluate_shard(self, checkpoint: str, split: str, shard: int) -> bytes:
+        """The metrics of one shard of a split, pickled: they are merged by another worker, the loop only carries them."""
+        rows = self.rows(split)
+        start, stop = ranges(len(rows), self.setup.shard)[shard]
+        model = self.model(checkpoint)
+        chosen = rows[start:stop]
+        return pickle.dumps(
+            evaluate(model, self.samples, chosen, self.tasks, self.classes, self.setup.batch, self.progress)
+        )
+
+    def combine(self, *parts: bytes) -> dict[str, float]:
+        """The figures of all shards together."""
+        return figures(merged([pickle.loads(part) for part in parts]))
+
+    # ---- score, select, explain ------------------------------------------------------------------------------------
+
+    def score_shard(self, job: ScoreJob, shard: int) -> tuple[int, float]:
+        """Score one shard and write it; (images, forward passes). A shard that is there from the same inputs stays."""
+        path = Path(job.folder) / f"shard_{shard:05d}.parquet"
+        if path.is_file():
+            meta = read_table(path).schema.metadata or {}
+            if meta.get(b"inputs", b"").decode() == job.inputs:
+                return int(meta[b"images"]), float(meta[b"forwards"])
+        plan = self.plan(job.strategies, job.seed, job.cycle)
+        rows = self.rows(job.split)
+        start, stop = ranges(len(rows), self.setup.shard)[shard]
+        labeled = job.labeled[start:stop]
+        both = any(strategy.scores_labeled for strategy in plan.strategies.values())
+        chosen = rows[start:stop] if both else rows[start:stop][~labeled]
+        table, forwards = self._scored(plan, job.checkpoint, chosen)
+        if both:
+            table = table.append_column("labeled", pa.array(labeled))
+        else:
+            table = table.append_column("labeled", pa.array(np.zeros(len(chosen), bool)))
+        meta = {"inputs": job.inputs, "images": str(len(chosen)), "forwards": str(forwards)}
+        write_table(path, table.replace_schema_metadata(meta))
+        return len(chosen), forwards
+
+    def _scored(self, plan: Plan, checkpoint: str, rows: NDArray[np.int64]) -> tuple[pa.Table, float]:
+        """Scores of these rows, in batches of consecutive rows; the forward passes they took."""
+        ids, keys = self.manifest.ids_of(rows), self.manifest.keys_of(rows)
+        scores: dict[str, list[Score]] = {name: [] for name in plan.strategies}
+        forwards, reads = 0.0, needs_images(plan)
+        model = self.model(checkpoint) if reads else None
+        for start in range(0, len(rows), self.setup.batch):
+            part = slice(start, start + self.setup.batch)
+            images = torch.stack([self.samples[int(r)].image for r in rows[part]]).to(self.device) if reads else None
+            answer = score_batch(model, images, ids[part], keys[part], self.classes, plan)
+            forwards += answer.forwards
+            for name, found in answer.scores.items():
+                scores[name] += found
+            self.progress("score", min(part.stop, len(rows)), len(rows))
+        return score_rows(ids, keys, scores), forwards
+
+    def select(self, job: SelectJob) -> list[Bought]:
+        """What the strategy buys, from the shards that were scored."""
+        shards = sorted(Path(job.folder).glob("shard_*.parquet"))
+        table = pa.concat_tables([read_table(path).replace_schema_metadata(None) for path in shards])
+        columns = {
+            name.removeprefix(f"{job.name}."): table[name]
+            for name in table.column_names
+            if name.startswith(f"{job.name}.") or name in ("id", "key", "labeled")
+        }
+        candidates = TableCandidates(
+            pa.table(columns), budget=Budget(job.budget), tasks=self.names, label_counts=job.label_counts
+        )
+        strategy = self.strategy(job.strategy, job.cycle)
+        picks = strategy.select(candidates, rng_of(job.seed, job.cycle, "select", job.name))
+        self._check_picks(picks, candidates, job)
+        rows = candidates.rows([p.id for p in picks]).to_pylist()
+        parts = [n for n in columns if n not in ("id", "key", "labeled", "value", "summary")]
+        return [
+            Bought(p.id, row["key"], tuple(p.tasks), float(row["value"]), {n: float(row[n]) for n in parts})
+            for p, row in zip(picks, rows, strict=True)
+        ]
+
+    def _check_picks(self, picks: Sequence[Any], candidates: TableCandidates, job: SelectJob) -> None:
+        ids = [p.id for p in picks]
+        if len(set(ids)) != len(ids):
+            raise ConfigError(f"strategy {job.strategy.name!r}: select picked an image twice; expected distinct picks")
+        if len(ids) > job.budget:
+            raise ConfigError(
+                f"strategy {job.strategy.name!r}: select picked {len(ids)} images; the budget pays for {job.budget}"
+            )
+        unknown = set(ids) - set(candidates.unlabeled_ids())
+        if unknown:
+            raise ConfigError(
+                f"strategy {job.strategy.name!r}: select picked {sorted(unknown)[0]!r}, which is labeled already or not of "
+                "the pool; expected ids that candidates offered"
+            )
+
+    def explain(self, job: ExplainJob) -> None:
+        """Pictures of the picks: predictions, and the maps that the strategy explains itself with."""
+        plan = self.plan({job.strategy.name: job.strategy}, job.seed, job.cycle)
+        if not self.provides(job.checkpoint) >= set(plan.reads):
+            return
+        model = self.model(job.checkpoint)
+        entries = []
+        for rank, pick in enumerate(job.picks):
+            row = self.manifest.row_of(pick.key)
+            sample = self.samples[row]
+            images = sample.image[None].to(self.device)
+            seen, maps = explain_batch(model, images, [pick.id], [pick.key], self.classes, plan, self.names)[0]
+            score = Score(pick.value, pick.parts)
+            picture = panel(sample.image, seen.plain, maps, self.classes, score, f"{rank + 1}. {pick.id}")
+            entries.append(GalleryEntry(pick.id, rank, pick.value, pick.parts, picture))
+            self.progress("explain", rank + 1, len(job.picks))
+        write_gallery(Path(job.folder), entries)
+
+    # ---- what the jobs share ----------------------------------------------------------------------------------------
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Manifest rows of a split, in key order."""
+        return self.manifest.rows(split)
+
+    def model(self, checkpoint: str) -> nn.Module:
+        """The network of a checkpoint, kept until another one is asked for."""
+        path = Path(checkpoint)
+        mark = (checkpoint, path.stat().st_mtime_ns if path.is_file() else 0)
+        if self._held is None or self._held[0] != mark:
+            self._held = (mark, load_model(path, self.device)[0])
+        return self._held[1]
+
+    def provides(self, checkpoint: str) -> set[str]:
+        return set(self.model(checkpoint).provides)  # type: ignore[arg-type]
+
+    def strategy(self, component: Component, cycle: int) -> Strategy:
+        strategy = make("strategy", component, "strategy")
+        assert isinstance(strategy, Strategy)
+        return strategy.at(cycle)
+
+    def plan(self, strategies: Mapping[str, Component], seed: int, cycle: int) -> Plan:
+        return Plan({name: self.strategy(c, cycle) for name, c in strategies.items()}, seed=seed, cycle=cycle)
+
+    def label_cost(self, rows: NDArray[np.int64], has: NDArray[np.bool_]) -> dict[str, float]:
+        """What the labels of these rows cost, from their truth."""
+        total: dict[str, float] = {}
+        for row, known in zip(rows.tolist(), has, strict=True):
+            targets = self.samples[row].targets
+            for i, name in enumerate(self.names):
+                if known[i] and name in targets:
+                    for unit, amount in self.tasks[name].label_cost(targets[name]).items():
+                        total[unit] = total.get(unit, 0.0) + amount
+        return total

@@ -1,0 +1,92 @@
+"""EquAL: does the segmentation of the mirrored image, mirrored back, agree with that of the image?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from strategies.base import Score, Seen, Strategy, View
+from strategies.views import HFlip
+
+Form = Literal["kl", "entropy"]
+Divergence = Literal["sym", "fwd", "js"]
+
+_LOG_ZERO = -1e4  # stands for log 0: its exp is exactly 0, and 0 times it is 0 (0 times -inf would be NaN)
+
+
+@dataclass(frozen=True)
+class Equal(Strategy):
+    """Mean over the pixels of how unsure, or how inconsistent, the two answers are.
+
+    ``form="entropy"`` is the score of the authors' program: the sum of both entropies (Golestaneh & Kitani 2020; the
+    divergence of the views is a training loss there). ``form="kl"`` is how Hekimoglu et al. 2023 describe their EquAL
+    baseline: a KL divergence between the views. They leave its direction open; we take the symmetric one, as in their
+    Eq. 2.
+    """
+
+    form: Form = "kl"
+    kl: Divergence = "sym"
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ("segmentation",)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        return (HFlip(reads=("segmentation",)),)
+
+    def score_batch(self, seen: Sequence[Seen], rngs: Sequence[np.random.Generator]) -> list[Score]:
+        scores: list[Score | None] = [None] * len(seen)
+        for rows in _by_shape([s.plain.log_probs for s in seen]):
+            plain, back = _both([seen[row] for row in rows])
+            for row, value in zip(rows, equal_scores(plain, back, self.form, self.kl).tolist(), strict=True):
+                scores[row] = Score(value)
+        return [score for score in scores if score is not None]
+
+    def explain(self, seen: Seen) -> Mapping[str, Tensor]:
+        plain, back = _both([seen])
+        caption = "entropy of both views" if self.form == "entropy" else f"divergence of the mirrored view ({self.kl})"
+        return {caption: _terms(plain, back, self.form, self.kl)[0].sum(0)}
+
+
+def equal_scores(plain: Tensor, back: Tensor, form: Form = "kl", kl: Divergence = "sym") -> Tensor:
+    """Mean score of each image, ``[B]``, from log-probabilities ``[B, K, h, w]`` of it and of the view put back."""
+    terms = _terms(plain, back, form, kl)
+    # axis by axis, so that the order of the sums, hence every bit, does not depend on the other images
+    return terms.sum(-1).sum(-1).sum(-1) / (terms.shape[-1] * terms.shape[-2])
+
+
+def equal_maps(plain: Tensor, back: Tensor, form: Form = "kl", kl: Divergence = "sym") -> Tensor:
+    """The score of each pixel, ``[B, h, w]``."""
+    return _terms(plain, back, form, kl).sum(1)
+
+
+def _terms(a: Tensor, b: Tensor, form: Form, kl: Divergence) -> Tensor:
+    a, b = a.clamp(min=_LOG_ZERO), b.clamp(min=_LOG_ZERO)
+    p, q = a.exp(), b.exp()
+    if form == "entropy":
+        return -(p * a) - q * b
+    if kl == "sym":
+        return (p - q) * (a - b) / 2  # each term is >= 0: no cancellation
+    if kl == "fwd":
+        return p * (a - b)
+    middle = torch.logaddexp(a, b) - log(2)
+    return (p * (a - middle) + q * (b - middle)) / 2
+
+
+def _both(seen: Sequence[Seen]) -> tuple[Tensor, Tensor]:
+    view = HFlip()
+    plain = torch.stack([s.plain.log_probs for s in seen])
+    mirrored = torch.stack([s.views[view][0][0].log_probs for s in seen])
+    return plain, mirrored.flip(-1)
+
+
+def _by_shape(maps: Sequence[Tensor]) -> list[list[int]]:
+    rows: dict[tuple[int, ...], list[int]] = {}
+    for row, one in enumerate(maps):
+        rows.setdefault(tuple(one.shape), []).append(row)
+    return list(rows.values())

@@ -1,0 +1,252 @@
+"""All box, keypoint, affine and mask arithmetic.
+
+Continuous edges everywhere: pixel (i, j) covers ``[j, j + 1) x [i, i + 1)``, so an image is ``[0, W] x [0, H]``, its
+mirror sends x to W - x, and resizing multiplies by the ratio of the sizes. Functions of boxes and points are torch and
+take any number of leading dimensions; functions of masks are numpy. A "window" is the part of an image, xyxy in its
+pixels, that becomes a whole new image.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+Rle = Mapping[str, object]  # {"size": [H, W], "counts": bytes}, column-major runs, zeros first
+Size = tuple[int, int]  # H, W
+Window = tuple[float, float, float, float]  # x1, y1, x2, y2
+_T = TypeVar("_T", bound=np.generic)
+
+
+# ---- boxes --------------------------------------------------------------------------------------------------------
+
+
+def xyxy_of(box_xywh: Tensor) -> Tensor:
+    """Boxes ``[..., 4]`` as corners, from corner and extent (COCO's form)."""
+    corner, extent = box_xywh[..., :2], box_xywh[..., 2:]
+    return torch.cat([corner, corner + extent], dim=-1)
+
+
+def xywh_of(boxes: Tensor) -> Tensor:
+    """Boxes ``[..., 4]`` as corner and extent (COCO's form), from corners."""
+    first, last = boxes[..., :2], boxes[..., 2:]
+    return torch.cat([first, last - first], dim=-1)
+
+
+def box_area(boxes: Tensor) -> Tensor:
+    """Areas ``[...]`` of boxes ``[..., 4]``; 0 where a box is inverted."""
+    return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(-1)
+
+
+def clip_boxes(boxes: Tensor, size: Size) -> Tensor:
+    """Boxes ``[..., 4]`` cut at the border of an image of H, W."""
+    height, width = size
+    return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
+
+
+def box_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union ``[..., A, B]`` of boxes ``[..., A, 4]`` and ``[..., B, 4]``; 0 where both are empty."""
+    first = torch.maximum(a[..., :, None, :2], b[..., None, :, :2])
+    last = torch.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
+    common = (last - first).clamp(min=0).prod(-1)
+    union = box_area(a)[..., :, None] + box_area(b)[..., None, :] - common
+    return torch.where(union > 0, common / union.clamp(min=torch.finfo(union.dtype).tiny), torch.zeros_like(union))
+
+
+def hflip_boxes(boxes: Tensor, width: float) -> Tensor:
+    """Boxes ``[..., 4]`` in the mirrored image."""
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return torch.stack([width - x2, y1, width - x1, y2], dim=-1)
+
+
+# ---- affine maps: [..., 2, 3], source xy -> target xy ---------------------------------------------------------------
+
+
+def hflip_matrix(width: float) -> Tensor:
+    """The map ``[2, 3]`` of an image of this width to its mirror image."""
+    return torch.tensor([[-1.0, 0.0, width], [0.0, 1.0, 0.0]])
+
+
+def window_matrix(window: Window, size: Size) -> Tensor:
+    """The map ``[2, 3]`` that spreads a window over an image of H, W (a resize is the window of the whole image)."""
+    x1, y1, x2, y2 = window
+    sx, sy = size[1] / (x2 - x1), size[0] / (y2 - y1)
+    return torch.tensor([[sx, 0.0, -x1 * sx], [0.0, sy, -y1 * sy]])
+
+
+def invert_affine(matrix: Tensor) -> Tensor:
+    """The inverse maps ``[..., 2, 3]``."""
+    linear = torch.linalg.inv(matrix[..., :2])
+    return torch.cat([linear, -linear @ matrix[..., 2:]], dim=-1)
+
+
+def compose_affine(second: Tensor, first: Tensor) -> Tensor:
+    """The maps ``[..., 2, 3]`` that do ``first`` and then ``second``."""
+    linear = second[..., :2] @ first[..., :2]
+    return torch.cat([linear, second[..., :2] @ first[..., 2:] + second[..., 2:]], dim=-1)
+
+
+def affine_points(points: Tensor, matrix: Tensor) -> Tensor:
+    """Points ``[..., N, 2]`` under maps ``[..., 2, 3]``."""
+    return points @ matrix[..., :2].transpose(-1, -2) + matrix[..., None, :, 2]
+
+
+def affine_boxes(boxes: Tensor, matrix: Tensor) -> Tensor:
+    """The upright boxes ``[..., N, 4]`` around the four mapped corners; exact when the map does not rotate or shear."""
+    corners = boxes[..., [0, 1, 2, 1, 2, 3, 0, 3]]  # [..., N, 8]
+    shape = corners.shape[:-1]
+    mapped = affine_points(corners.reshape(*shape[:-1], 4 * shape[-1], 2), matrix).reshape(*shape, 4, 2)
+    return torch.cat([mapped.amin(-2), mapped.amax(-2)], dim=-1)
+
+
+# ---- keypoints: [..., P, 3] = x, y, v -------------------------------------------------------------------------------
+
+
+def hflip_keypoints(keypoints: Tensor, width: float, flip_pairs: Sequence[tuple[int, int]]) -> Tensor:
+    """Keypoints ``[..., P, 3]`` in the mirrored image: pairs change places, unlabeled points stay (0, 0, 0)."""
+    order = list(range(keypoints.shape[-2]))
+    for left, right in flip_pairs:
+        order[left], order[right] = right, left
+    x, y, v = keypoints[..., order, :].unbind(-1)
+    return torch.stack([torch.where(v > 0, width - x, x), y, v], dim=-1)
+
+
+def affine_keypoints(keypoints: Tensor, matrix: Tensor, size: Size) -> Tensor:
+    """Keypoints ``[..., P, 3]`` under one map ``[2, 3]``; those that leave the image of H, W become (0, 0, 0)."""
+    xy = affine_points(keypoints[..., :2], matrix)
+    inside = (xy >= 0).all(-1) & (xy[..., 0] < size[1]) & (xy[..., 1] < size[0]) & (keypoints[..., 2] > 0)
+    return torch.cat([xy, keypoints[..., 2:]], dim=-1) * inside[..., None]
+
+
+# ---- masks ----------------------------------------------------------------------------------------------------------
+
+
+def rle_of_mask(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> dict[str, object]:
+    """The compressed RLE of a mask ``[H, W]``."""
+    rle: dict[str, object] = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return rle
+
+
+def mask_of_rle(rle: Rle) -> NDArray[np.bool_]:
+    """The mask ``[H, W]`` of a compressed RLE; ValueError when its runs do not add up to its size.
+
+    Not pycocotools' own decoder, which answers such runs with whatever the memory held.
+    """
+    height, width = _size_of(rle)
+    counts = rle["counts"]
+    assert isinstance(counts, bytes)
+    runs = _checked_runs(run_lengths(counts), (height, width))
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return np.ascontiguousarray(flat.reshape(width, height).T)
+
+
+def rle_area(rle: Rle) -> int:
+    """How many pixels the mask holds."""
+    return int(coco_mask.area(dict(rle)))
+
+
+def rle_of_polygons(polygons: Sequence[Sequence[float]], size: Size) -> dict[str, object]:
+    """The union of some polygons (each x1, y1, x2, y2, ...) as the RLE of an image of H, W.
+
+    pycocotools fills exactly the pixels between integer edges; cv2.fillPoly also paints the border pixels, so it is not
+    used. ValueError when a part has fewer than three points, an odd number of values, or one that is not finite.
+    """
+    for part in polygons:
+        if len(part) < 6 or len(part) % 2 or not np.isfinite(part).all():
+            raise ValueError(f"a polygon has the {len(part)} values {list(part)[:8]}; expected x, y of >= 3 points")
+    rle: dict[str, object] = coco_mask.merge(coco_mask.frPyObjects([list(map(float, p)) for p in polygons], *size))
+    return rle
+
+
+def rle_of(segmentation: object, size: Size) -> dict[str, object]:
+    """The compressed RLE of a COCO ``segmentation``: polygons, an uncompressed RLE or a compressed one.
+
+    ValueError when it is none of these, is of another size than H, W, or its runs do not add up to the image.
+    """
+    if isinstance(segmentation, list | tuple):
+        return rle_of_polygons(segmentation, size)
+    if not isinstance(segmentation, Mapping) or not {"size", "counts"} <= segmentation.keys():
+        raise ValueError(f"a mask is {str(segmentation)[:60]!r}; expected polygons or an RLE with 'size' and 'counts'")
+    found, counts = _size_of(segmentation), segmentation["counts"]
+    if found != tuple(size):
+        raise ValueError(f"a mask is of {found[0]} x {found[1]} px; expected the image's {size[0]} x {size[1]}")
+    if isinstance(counts, str):
+        counts = counts.encode("ascii", "replace")
+    if isinstance(counts, bytes):
+        _checked_runs(run_lengths(counts), size)
+        return {"size": list(size), "counts": counts}
+    runs = _checked_runs([int(n) for n in counts], size)
+    rle: dict[str, object] = coco_mask.frPyObjects({"size": list(size), "counts": runs}, *size)
+    return rle
+
+
+def run_lengths(counts: bytes) -> list[int]:
+    """The runs of a compressed RLE, zeros first.
+
+    COCO's form: little-endian groups of 5 bits, bit 6 = more follows, sign-extended; from the fourth run on each is the
+    difference to the run two before. ValueError when the last number is cut off.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for byte in counts:
+        code = byte - 48
+        value |= (code & 0x1F) << shift
+        shift += 5
+        if not code & 0x20:
+            if code & 0x10:
+                value -= 1 << shift
+            runs.append(value + runs[-2] if len(runs) > 2 else value)
+            value = shift = 0
+    if shift:
+        raise ValueError("a mask's counts end inside a number; expected a complete compressed RLE")
+    return runs
+
+
+def hflip_rles(rles: Sequence[Rle | None]) -> tuple[Rle | None, ...]:
+    """The masks in the mirrored image, where there is one."""
+    return tuple(None if rle is None else rle_of_mask(mask_of_rle(rle)[:, ::-1]) for rle in rles)
+
+
+def window_rles(rles: Sequence[Rle | None], window: Window, size: Size) -> tuple[Rle | None, ...]:
+    """The masks after spreading a window over an image of H, W (nearest, as semantic maps)."""
+    return tuple(None if rle is None else rle_of_mask(sample_nearest(mask_of_rle(rle), window, size)) for rle in rles)
+
+
+def mask_box(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> Window | None:
+    """The tight box of a mask ``[H, W]``; None where it is empty."""
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    if columns.size == 0:
+        return None
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def sample_nearest(image: NDArray[_T], window: Window, size: Size) -> NDArray[_T]:
+    """The window of a map ``[h, w]`` as a map of H, W: each new pixel takes the old one under its centre."""
+    x1, y1, x2, y2 = window
+    rows = np.floor(y1 + (np.arange(size[0]) + 0.5) * ((y2 - y1) / size[0])).astype(np.intp)
+    columns = np.floor(x1 + (np.arange(size[1]) + 0.5) * ((x2 - x1) / size[1])).astype(np.intp)
+    picked: Any = image[rows.clip(0, image.shape[0] - 1)][:, columns.clip(0, image.shape[1] - 1)]
+    return np.ascontiguousarray(picked)
+
+
+def resize_nearest(image: NDArray[_T], size: Size) -> NDArray[_T]:
+    """A map ``[h, w]`` at another size H, W: each new pixel takes the old one under its centre."""
+    if image.shape == tuple(size):
+        return image
+    return sample_nearest(image, (0.0, 0.0, float(image.shape[1]), float(image.shape[0])), size)
+
+
+def _size_of(rle: Rle) -> Size:
+    size: Any = rle["size"]
+    return int(size[0]), int(size[1])
+
+
+def _checked_runs(runs: list[int], size: Size) -> list[int]:
+    if min(runs, default=0) < 0 or sum(runs) != size[0] * size[1]:
+        raise ValueError(
+            f"a mask's runs add up to {sum(runs)} px; expected the image's {size[0] * size[1]}, none below 0"
+        )
+    return runs

@@ -1,0 +1,52 @@
+"""What a dense head of ``MultiTaskNet`` is, and the small pieces that several heads share."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import gcd
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from tasks.types import Output, Target
+
+Norm = Callable[[int], nn.Module]
+Size = tuple[int, int]  # H, W of the images in pixels
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a head answers for a batch."""
+
+    outputs: Sequence[Output]  # one an image; empty where only ``dense`` was wanted
+    dense: Tensor | None = None  # [B, A, C] class logits of every cell (detection only)
+
+
+class Head(Protocol):
+    """One task's head: it reads the shared maps; what lies between maps and answers is its own affair."""
+
+    parts: tuple[str, ...]  # the names of its losses
+
+    def losses(self, maps: Sequence[Tensor], targets: Sequence[Target | None], size: Size) -> dict[str, Tensor]:
+        """Per-image losses ``[B]`` float32 of each part; 0 and connected to the graph where the target is None."""
+        ...
+
+    def answers(self, maps: Sequence[Tensor], size: Size, *, outputs: bool, dense: bool) -> Answers:
+        """What the head sees in each image; ``dense`` asks for the class logits of every cell too."""
+        ...
+
+
+def group_norm(channels: int) -> nn.Module:
+    """GroupNorm with 32 groups, or with the most groups below it that divide ``channels``."""
+    return nn.GroupNorm(gcd(32, channels), channels)
+
+
+def batch_norm(channels: int) -> nn.Module:
+    """BatchNorm2d with its usual momentum (.1): short trainings need running statistics that follow quickly."""
+    return nn.BatchNorm2d(channels)
+
+
+def conv_block(inputs: int, outputs: int, norm: Norm, stride: int = 1) -> nn.Sequential:
+    """3x3 convolution, norm, ReLU."""
+    conv = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    return nn.Sequential(conv, norm(outputs), nn.ReLU(inplace=True))
