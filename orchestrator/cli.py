@@ -1,4 +1,7 @@
-"""The verbs. Each parses its words, imports its room when it is used, and prints; errors are one sentence and exit code 2."""
+"""The verbs. Each parses its words, imports its room when it is used, and prints.
+
+Errors that the user can mend are one sentence and exit code 2.
+"""
 
 import importlib
 import os
@@ -14,7 +17,7 @@ from rich.console import Console
 
 from orchestrator import __version__
 from orchestrator.components import attribute
-from orchestrator.config import find, load
+from orchestrator.config import Cluster, find, load
 from orchestrator.errors import MtalError
 
 out = Console()
@@ -118,19 +121,20 @@ def score(
     top: Annotated[int, typer.Option(help="How many of the best to print for each strategy.")] = 10,
     batch: Annotated[int, typer.Option(min=1, help="Images a forward pass.")] = 16,
     seed: Annotated[int, typer.Option(help="Seed of the strategies' draws.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, with an --address other than none.")] = 1,
+    address: Address = "none",
 ) -> None:
     """Score one pool with several strategies in one pass: you have a model and a pool, and want the list.
 
-    [bold]Example:[/bold]  mtal score --checkpoint model.pt --data photos/ --strategy boxmask --strategy equal --out list.parquet
+    [bold]Example:[/bold]  mtal score --checkpoint model.pt --data photos/ --strategy boxmask --out list.parquet
     """
     pool = _import("orchestrator.pool_scoring")
     display = attribute("orchestrator.display:Display")(out)
     sys.path[:0] = [str(Path.cwd())]
-    with display.shown(f"scoring {data}"):
+    with _pool_workers(address, display, data.name, workers) as make, display.shown(f"scoring {data}"):
         scored = pool.score_pool(
-            checkpoint, data, strategy or ["boxmask", "equal"], out_file, split=split, batch=batch, seed=seed,
-            progress=display.update,
-        )  # fmt: skip
+            checkpoint, data, strategy or ["boxmask", "equal"], out_file, make, split=split, batch=batch, seed=seed
+        )
     out.print(pool.top_table(scored, top))
     out.print(f"scores: {out_file}", soft_wrap=True, highlight=False)
 
@@ -221,6 +225,19 @@ def _executor(address: str, display: Any) -> Iterator[Any]:
     tuning = _import("orchestrator.tuning")
     with tuning.cluster(address):
         yield lambda plan, units: tuning.run_units(plan, units, display)
+
+
+@contextmanager
+def _pool_workers(address: str, display: Any, name: str, count: int) -> Iterator[Any]:
+    """What makes workers for one pool: this process, or actors on a cluster."""
+    if address == "none":
+        here = _import("orchestrator.here")
+        yield lambda setup: here.pool_workers(setup, display, name)
+        return
+    tuning = _import("orchestrator.tuning")
+    needs = Cluster(workers_per_trial=count)
+    with tuning.cluster(address):
+        yield lambda setup: tuning.pool_workers(setup, display, name, needs)
 
 
 def _titled(execute: Any, display: Any, trials: Any) -> Any:

@@ -1,5 +1,6 @@
 """Components by name: what ``name:`` in a YAML stands for, with its options checked against its own fields."""
 
+import copy
 import dataclasses
 import difflib
 import importlib
@@ -8,7 +9,7 @@ import json
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
@@ -131,13 +132,12 @@ def _signature(factory: Callable[..., Any], skip: int) -> Any:
         return None
     source = factory.__init__ if inspect.isclass(factory) else factory
     hints = typing.get_type_hints(source)
-    rows = []
-    for p in parameters:
-        if p.default is p.empty:
-            rows.append((p.name, hints.get(p.name, Any)))
-        else:
-            default = p.default
-            rows.append((p.name, hints.get(p.name, Any), dataclasses.field(default_factory=lambda d=default: d)))
+    rows: list[Any] = [
+        (p.name, hints.get(p.name, Any))
+        if p.default is p.empty
+        else (p.name, hints.get(p.name, Any), dataclasses.field(default_factory=partial(copy.copy, p.default)))
+        for p in parameters
+    ]
     return dataclasses.make_dataclass(getattr(factory, "__name__", "options"), rows, frozen=True)
 
 

@@ -86,6 +86,7 @@ class Cluster:
     workers_per_trial: int = 1  # processes that score and evaluate; the first one trains
     cpus_per_worker: int = 1  # also torch's threads in each process
     gpus_per_worker: float = 0.0
+    cache_mib: int = 2048  # decoded images that a worker keeps in memory
     max_failures: int = 3  # restarts of a trial, or of a worker, after its process died
 
     def __post_init__(self) -> None:
@@ -156,7 +157,7 @@ def _distinct(section: Any, name: str) -> None:
         raise ValueError(f"{name} is {list(values)}; expected at least one number, each once")
 
 
-# ---- reading ----------------------------------------------------------------------------------------------------------
+# ---- reading --------------------------------------------------------------------------------------------------------
 
 
 def load(source: str | Path, overrides: Sequence[str] = ()) -> Experiment:

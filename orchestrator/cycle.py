@@ -148,7 +148,7 @@ def _fit(trial: Trial, workers: Workers, folder: Path, pool: Pool, previous: str
 
 def _purchase(trial: Trial, workers: Workers, folder: Path, pool: Pool, checkpoint: str, index: int) -> None:
     """Score the pool, choose within the budget, draw why, and commit what was bought."""
-    experiment, seconds = trial.experiment, {}
+    experiment, seconds = trial.experiment, dict[str, float]()
     budget = trial.amount(experiment.active.budget.amount)
     name = experiment.strategy.name
     bought: list[Bought] = []
@@ -162,7 +162,7 @@ def _purchase(trial: Trial, workers: Workers, folder: Path, pool: Pool, checkpoi
             )  # fmt: skip
             forwards = workers.score(job).forwards
         with _clock(seconds, "select"):
-            counts = trial.manifest.object_counts(_rows(trial)[pool.labeled])
+            counts = trial.manifest.object_counts(_rows(trial)[pool.labeled])[0]
             bought = workers.select(
                 SelectJob(job.folder, name, experiment.strategy, budget, trial.seed, index, pool.labeled, counts)
             )
@@ -253,7 +253,7 @@ def _first_pool(trial: Trial) -> Pool:
     pool = Pool.initial(trial.manifest.keys("train"), tuple(trial.experiment.tasks), count, trial.seed)
     path = trial.folder.pool(trial.seed)
     if not path.is_file():
-        ids = pa.array(trial.manifest.ids_of(_rows(trial)), pa.string())
+        ids = pa.array(trial.manifest.ids(_rows(trial)), pa.string())
         write_table(path, pool.table().add_column(0, "id", ids))
     return pool
 

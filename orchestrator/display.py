@@ -29,9 +29,15 @@ class Display:
         self._lines: dict[str, tuple[float, str]] = {}
         self._lock = threading.Lock()
         self._progress = Progress(
-            TextColumn("{task.fields[unit]:<28}"), TextColumn("{task.fields[phase]:<11}"), BarColumn(), MofNCompleteColumn(),
-            TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True,
-        )  # fmt: skip
+            TextColumn("{task.fields[unit]:<28}"),
+            TextColumn("{task.fields[phase]:<11}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
 
     @contextmanager
     def shown(self, title: str) -> Iterator[None]:

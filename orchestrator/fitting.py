@@ -1,12 +1,11 @@
 """Fit one model for one cycle: order, augmentation, optimiser, checkpoints, the best one.
 
-Every draw is a pure function of (seed, cycle, position), so a fit that was killed continues from its training checkpoint
-to bit-identical weights, and arms of one seed see their images in the same order.
+Every draw is a pure function of (seed, cycle, position), so a fit that was killed continues from its training
+checkpoint to bit-identical weights, and arms of one seed draw alike.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tasks.augment import Augment
-from torch import nn
+from torch import Tensor, nn
 
+from orchestrator.ahead import ahead
 from orchestrator.checkpoints import load, save
 from orchestrator.config import Train
 from orchestrator.errors import RunError
 from orchestrator.evaluation import Indexed
 from orchestrator.workers import Progress
-from tasks.base import Weighting
 from tasks.seeding import rng_of, seed_of
 from tasks.types import Batch, ClassMap, Sample
 
@@ -73,7 +72,7 @@ def fit(
     torch.manual_seed(seed_of(seed, cycle, "layers"))  # dropout, if the network has any
     state = _resume(folder / "training.pt", model, weighting, optimizer)
     step, best, skipped, bad = state["step"], state["best"], state["skipped"], 0
-    with _Ahead(lambda s: _batch(data, train, s, steps, seed, cycle), range(step, steps)) as batches:
+    with ahead(lambda s: _batch(data, train, s, steps, seed, cycle), range(step, steps)) as batches:
         for step, batch in batches:
             for group in optimizer.param_groups:
                 group["lr"] = train.rate * rate_share(train.schedule, step / steps)
@@ -96,7 +95,7 @@ def fit(
 def rate_share(schedule: str, done: float) -> float:
     """The learning rate as a share of its peak after a share ``done`` of the steps, in [0, 1)."""
     if schedule == "poly":
-        return 1.0 - done**0.9
+        return float(1.0 - done**0.9)
     if schedule == "constant":
         return 1.0
     warm = 0.2
@@ -129,19 +128,20 @@ def _batch(data: Data, train: Train, step: int, steps: int, seed: int, cycle: in
 
 
 def _step(
-    model: nn.Module, weighting: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, train: Train, step: int
+    model: nn.Module, weighting: Any, optimizer: torch.optim.Optimizer, batch: Batch, train: Train, step: int
 ) -> bool:
-    """One optimiser step; False when a loss was not finite, and nothing was changed."""
+    """One optimiser step; False when a loss was not finite, and no weight was changed."""
     model.train()
     device = next(model.parameters()).device
     optimizer.zero_grad(set_to_none=True)
     with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16"):
         losses = model(batch.to(device))
-    assert isinstance(weighting, Weighting)
-    total = weighting.total(losses.means(), step=step) + sum(losses.extra.values(), torch.zeros((), device=device))
+    total: Tensor = weighting.total(losses.means(), step=step) + sum(
+        losses.extra.values(), torch.zeros((), device=device)
+    )
     if not bool(torch.isfinite(total)):
         return False
-    total.backward()
+    total.backward()  # type: ignore[no-untyped-call]
     if train.clip is not None:
         nn.utils.clip_grad_norm_(model.parameters(), train.clip)
     optimizer.step()
@@ -158,7 +158,7 @@ def _optimizer(parameters: Sequence[nn.Parameter], train: Train) -> torch.optim.
 def _checkpoint(
     path: Path,
     model: nn.Module,
-    weighting: nn.Module,
+    weighting: Any,
     optimizer: torch.optim.Optimizer,
     step: int,
     best: Best | None,
@@ -188,26 +188,3 @@ def _resume(path: Path, model: nn.Module, weighting: nn.Module, optimizer: torch
     torch.set_rng_state(state["random"].cpu())
     state["best"] = None if state["best"] is None else Best(**state["best"])
     return state
-
-
-class _Ahead:
-    """Batches made one step ahead on a thread, so that reading and augmenting overlap with the network."""
-
-    def __init__(self, make: Callable[[int], Batch], steps: range) -> None:
-        self._make, self._steps = make, steps
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
-
-    def __enter__(self) -> Iterator[tuple[int, Batch]]:
-        return self._iterate()
-
-    def __exit__(self, *exc: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _iterate(self) -> Iterator[tuple[int, Batch]]:
-        upcoming = self._pool.submit(self._make, self._steps.start) if self._steps else None
-        for step in self._steps:
-            assert upcoming is not None
-            batch = upcoming.result()
-            if step + 1 < self._steps.stop:
-                upcoming = self._pool.submit(self._make, step + 1)
-            yield step, batch

@@ -140,7 +140,7 @@ def _boxes(picture: Pixels, found: Detections, classes: ClassMap, scale: float) 
 
 
 def _overlay(picture: Pixels, output: SegMap, classes: ClassMap) -> _Tile:
-    """The most likely class of each pixel over the dimmed image, with a legend of those that cover anything."""
+    """The most likely class of each pixel over the dimmed image, with a legend of those that cover 0.1 % or more."""
     label = output.log_probs.detach().cpu().argmax(0).byte().numpy()
     names = classes.segmentation
     known = max(output.log_probs.shape[0], len(names))
@@ -149,7 +149,7 @@ def _overlay(picture: Pixels, output: SegMap, classes: ClassMap) -> _Tile:
     paint = np.array(colors, dtype=np.uint8)[cv2.resize(label, size, interpolation=cv2.INTER_NEAREST)]
     mixed = (0.38 * picture + 0.62 * paint).astype(np.uint8)
     present = np.bincount(label.ravel(), minlength=known)
-    order = [int(k) for k in np.argsort(-present, kind="stable") if present[k] > 0]
+    order = [int(k) for k in np.argsort(-present, kind="stable") if present[k] >= 0.001 * label.size]
     legend = tuple((names[k] if k < len(names) else f"class {k}", colors[k]) for k in order)
     return _Tile("segmentation", mixed, legend)
 
@@ -188,7 +188,7 @@ def _sheet(tiles: Sequence[_Tile], size: tuple[int, int], title: str, score: Sco
     legends = [_legend(t.legend, cell) for t in tiles]
     rows = [range(i, min(i + columns, len(tiles))) for i in range(0, len(tiles), columns)]
     depth = [max(len(legends[i]) for i in row) * LINE for row in rows]
-    head = 2 * LINE + GAP
+    head = (2 if score.parts else 1) * LINE + GAP
     sheet = Image.new("RGB", (wide, head + sum(LINE + size[1] + d + GAP for d in depth)), PAPER)
     draw = ImageDraw.Draw(sheet)
     value = f"score {score.value:.4g}"

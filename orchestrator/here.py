@@ -1,20 +1,21 @@
 """Units one after another in this process: no Ray, a debugger steps through everything."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 from orchestrator.display import Display
 from orchestrator.errors import MtalError
 from orchestrator.local_workers import LocalWorkers
 from orchestrator.trials import Failure, Plan, Unit, carry_out
+from orchestrator.workers import Setup, Workers
 
 
 def run_units(plan: Plan, units: Sequence[Unit], display: Display) -> list[Failure]:
     """Carry out units in order; those that failed."""
     failures = []
     for unit in units:
-        workers = LocalWorkers(
-            plan.setup(unit), lambda phase, done, total, name=unit.name: display.update(name, phase, done, total)
-        )
+        workers = LocalWorkers(plan.setup(unit), partial(display.update, unit.name))
         try:
             carry_out(plan, unit, workers, lambda done: None)
         except MtalError as error:
@@ -22,3 +23,9 @@ def run_units(plan: Plan, units: Sequence[Unit], display: Display) -> list[Failu
         finally:
             workers.close()
     return failures
+
+
+@contextmanager
+def pool_workers(setup: Setup, display: Display, name: str) -> Iterator[Workers]:
+    """A worker in this process for the time of the block."""
+    yield LocalWorkers(setup, partial(display.update, name))

@@ -17,8 +17,11 @@ from orchestrator.config import Experiment
 ROOMS = ("orchestrator", "tasks", "strategies", "configs")
 HOME = Path(__file__).resolve().parents[1]
 # what decides a number; the rest (report, command line, Ray) may change without making results stale
-DECISIVE = ("tasks", "strategies", "orchestrator/cycle.py", "orchestrator/fitting.py", "orchestrator/evaluation.py",
-            "orchestrator/scoring.py", "orchestrator/worker.py", "orchestrator/pool.py")  # fmt: skip
+DECISIVE = (
+    "tasks",
+    "strategies",
+    *(f"orchestrator/{m}.py" for m in ("cycle", "fitting", "evaluation", "scoring", "worker", "pool", "checkpoints")),
+)
 
 
 def code_fingerprint(parts: tuple[str, ...] = ROOMS) -> str:
@@ -90,7 +93,7 @@ def _component(kind: str, component: Component) -> dict[str, Any]:
 
 def environment(manifest_images: Mapping[str, int], data: Component) -> dict[str, Any]:
     """Versions, hardware and data: what a reader needs to judge the figures."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in ("torch", "torchvision", "ray", "numpy", "pyarrow", "timm", "faster-coco-eval"):
         try:
             versions[name] = version(name)

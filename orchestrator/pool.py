@@ -64,7 +64,7 @@ class Pool:
     @property
     def has(self) -> NDArray[np.bool_]:
         """``[N, T]`` True where a label, human or pseudo, can be trained on."""
-        return self.source != NONE
+        return np.asarray(self.source != NONE)
 
     def counts(self) -> dict[str, int]:
         """Images with a human label, for each task (pseudo-labels do not count as labeled)."""

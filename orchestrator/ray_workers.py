@@ -1,8 +1,8 @@
 """Workers as Ray actors on the bundles of a trial's placement group.
 
-Ray restarts nothing by itself (a restarting actor swallows calls): an actor that died is replaced here, a bounded number
-of times, and what it was doing is done again. Finished shards and training checkpoints lie in the run folder, so nothing
-else is lost. This module imports no torch: the process of a trial only directs, and stays small.
+Ray restarts nothing by itself (a restarting actor swallows calls): an actor that died is replaced here, a bounded
+number of times, and what it was doing is done again. Finished shards and training checkpoints lie in the run folder, so
+nothing else is lost. This module imports no torch: the process of a trial only directs, and stays small.
 """
 
 import sys
@@ -25,7 +25,6 @@ from orchestrator.identity import HOME, code_fingerprint
 from orchestrator.workers import Bought, ExplainJob, FitJob, Fitted, Scored, ScoreJob, SelectJob, Setup, ranges
 
 
-@ray.remote(num_cpus=0)
 class Board:
     """Where workers tell how far they are, and the command reads it."""
 
@@ -39,8 +38,7 @@ class Board:
         return dict(self._state)
 
 
-@ray.remote(max_restarts=0, max_task_retries=0)
-class WorkerActor:
+class WorkerProcess:
     """A process with a Worker in it."""
 
     def __init__(self, setup: Setup, board: ActorHandle, unit: str, paths: Sequence[str]) -> None:
@@ -48,8 +46,8 @@ class WorkerActor:
         here = code_fingerprint()
         if here != setup.code:
             raise RunError(
-                f"cluster: a worker runs other sources ({here}, in {HOME}) than the command ({setup.code}); install the "
-                "same version on every node, or submit the tree as the job's working directory"
+                f"cluster: a worker runs other sources ({here}, in {HOME}) than the command ({setup.code}); install "
+                "the same version on every node, or submit the tree as the job's working directory"
             )
         self._board, self._unit, self._told = board, unit, 0.0
         self._worker = attribute("orchestrator.worker:Worker")(setup, self._progress)
@@ -62,6 +60,10 @@ class WorkerActor:
 
     def call(self, method: str, *arguments: Any) -> Any:
         return getattr(self._worker, method)(*arguments)
+
+
+BoardActor: Any = ray.remote(num_cpus=0)(Board)
+WorkerActor: Any = ray.remote(max_restarts=0, max_task_retries=0)(WorkerProcess)
 
 
 class RayWorkers:

@@ -1,137 +1,229 @@
-"""What people look at: one self-contained page, curves, a tidy table, and the table of the terminal. No torch."""
+"""What people look at: one self-contained page, curves, a tidy file, and the table of the terminal. No torch."""
 
+import base64
+import csv
+import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 from rich.table import Table
 
-from orchestrator.curves import FEW_SEEDS, Results, column, labeled
-from orchestrator.figures import Style, inline, styles
-from orchestrator.store import write_text
+from orchestrator import tables
+from orchestrator.curves import Curve, Results, column, labeled
+from orchestrator.errors import RunError
+from orchestrator.figures import Style, curve_svg, inline, strip_svg, styles
+from orchestrator.store import RunFolder, read_json, write_text
 
-NAMES = {
-    "mdsq": "mDSQ", "detection.map": "mAP", "detection.ap50": "AP50", "detection.ap75": "AP75",
-    "segmentation.miou": "mIoU", "depth.rmse": "RMSE, m", "instances.map": "mask mAP", "keypoints.oks": "OKS AP",
-}  # fmt: skip
 TITLES = {
-    "mdsq": "mDSQ: both tasks, in % of the fully trained network",
-    "detection.map": "Detection: mAP (COCO, IoU .50 to .95), %",
+    "mdsq": "mDSQ, % of the fully trained network",
+    "detection.map": "Detection: mAP (IoU .50 to .95), %",
     "segmentation.miou": "Segmentation: mIoU, %",
 }
-PER_CENT = ("mdsq", "detection", "segmentation", "instances", "keypoints")  # shown times 100
-PHASES = ("fit", "evaluate", "score", "select", "explain")
-PICKS = 6  # pictures shown of a purchase; of each arm the first and the last purchase of one seed
+PICKS = 6  # pictures of a purchase
 BIAS = (
-    "These street scenes are synthetic, and they favour uncertainty scores by construction: common scenes are easy and "
+    "These street scenes are synthetic and favour uncertainty scores by construction: common scenes are easy and "
     "repeated (near-duplicates of one drive), rare ones are hard and short, and the validation mix is flatter than the "
-    "pool's. A lead over random here says less than the same lead on real images."
+    "pool's. A lead over random says less here than the same lead on real images."
 )
 
 
 def write_report(folder: Path) -> Path:
-    """The path of ``report.html``, with ``curves.csv`` and ``curves_<metric>.svg`` beside it, each written atomically.
+    """The path of ``report.html``; ``curves.csv`` and ``curves_<metric>.svg`` lie beside it, each written atomically.
 
-    Answers for any run folder that has a ``cycles.parquet``, finished or not; RunError for any other.
+    Answers for every run folder that has a ``cycles.parquet``, finished or not; RunError for any other.
     """
     results = Results.load(folder)
     looks = styles(results.arms, results.baseline)
-    drawings = {metric: _drawing(results, metric, looks) for metric in _figures(results)}
+    drawings = {metric: _drawing(results, metric, looks) for metric in tables.drawn(results)}
     for metric, svg in drawings.items():
         write_text(folder / f"curves_{metric}.svg", svg)
     write_text(folder / "curves.csv", _tidy(results))
-    write_text(folder / "report.html", render(results, looks, drawings))
+    write_text(folder / "report.html", _page(results, looks, drawings))
     return folder / "report.html"
 
 
-def render(results: Results, looks: Mapping[str, Style], drawings: Mapping[str, str]) -> str:
-    """The page as HTML; every name from outside is escaped by the template."""
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    figures = _figures(results)
-    return environment.get_template("report.html").render(
-        r=results, looks=looks, lede=lede(results), missing=results.missing, split=_split(results),
-        names=[name_of(m) for m in figures], shown=[name_of(m) for m in _columns(results)],
-        headline=_headline(results), differences=_differences(results, looks), few=FEW_SEEDS,
-        drawings=[
-            (m, Markup(inline(svg, f"f{i}", _spoken(results, m)))) for i, (m, svg) in enumerate(drawings.items())
-        ],
-        cycles=_cycles(results), classes=_class_tables(results), galleries=_galleries(results), picks=PICKS,
-        cost=_cost(results), reference=_reference(results),
-        bias=BIAS if _data_name(results) == "streets" else "",
-        data=_flat({k: v for k, v in _mapping(results.environment.get("data")).items() if k != "images"}),
-        images=_mapping(_mapping(results.environment.get("data")).get("images")),
-        environment=_flat({k: v for k, v in results.environment.items() if k != "data"}),
-        settings=yaml.safe_dump(dict(results.experiment), sort_keys=False, allow_unicode=True),
-    )  # fmt: skip
-
-
 def terminal_table(results: Results) -> Table:
-    """The figures of every arm and cycle, mean ± sd over its complete seeds, denominators in the caption."""
-    reference = _reference(results)
-    caption = f"on {results.name}, {_split(results)['short']}; " + (reference["text"] if reference else "no reference")
+    """The figures of every arm and cycle, mean ± sd over its complete seeds; the denominators stand in the caption."""
+    caption = tables.denominators(results)
     if results.missing:
         lost = ", ".join(f"{m.arm} seed {m.seed}" for m in results.missing)
-        caption += f"\nwithout a full curve, hence not in the means: {lost}"
-    table = Table(caption=caption, caption_justify="left")
-    for title in ("arm", "n", "cycle", "labeled", *(name_of(m) for m in _columns(results))):
+        caption += f"\nWithout a full curve, hence in no mean: {lost}."
+    table = Table(title=results.name, title_justify="left", caption=caption, caption_justify="left")
+    for title in ("arm", "n", "cycle", "labeled", "", *(tables.name_of(m) for m in tables.columns(results))):
         table.add_column(title, justify="left" if title == "arm" else "right", no_wrap=True)
-    for arm in _cycles(results):
-        for i, row in enumerate(arm["rows"]):
-            first = (arm["arm"], str(arm["n"])) if i == 0 else ("", "")
-            table.add_row(*first, str(row["cycle"]), f"{row['labeled']} {row['share']}".strip(), *row["figures"])
+    for arm in tables.cycle_table(results):
+        for row in arm.rows:
+            first = (arm.arm, str(arm.n)) if row.cycle == 0 else ("", "")
+            table.add_row(*first, str(row.cycle), row.labeled, row.share, *row.figures)
         table.add_section()
     return table
 
 
-# ---- words and numbers ------------------------------------------------------------------------------------------------
+# ---- the page ---------------------------------------------------------------------------------------------------
 
 
-def name_of(metric: str) -> str:
-    return NAMES.get(metric, metric)
+def _page(results: Results, looks: Mapping[str, Style], drawings: Mapping[str, str]) -> str:
+    """The page; the template escapes every name that comes from outside."""
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    template = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).get_template("report.html")
+    differences = tables.differences(results)
+    data = tables.mapping(results.environment.get("data"))
+    return template.render(
+        results=results, looks=looks, lede=tables.lede(results), missing=results.missing,
+        split=tables.split_words(results), denominators=tables.denominators(results),
+        figures=[tables.name_of(m) for m in tables.columns(results)], unit=tables.name_of(results.headline or ""),
+        headline=tables.headline(results), full=tables.fully_trained(results),
+        differences=differences, strips=_strips(results, differences, looks),
+        caution=tables.caution(results, differences), drawings=_inlined(results, drawings),
+        controls=[c.arm for c in _headline_curves(results) if not c.buys and c.x.size > 1],
+        cycles=tables.cycle_table(results), grids=tables.class_tables(results), cost=tables.cost_table(results),
+        galleries=list(_galleries(results)), picks=PICKS,
+        bias=BIAS if tables.mapping(results.experiment.get("data")).get("name") == "streets" else "",
+        images=tables.flat(tables.mapping(data.get("images"))), knobs=tables.flat(tables.mapping(data.get("adapter"))),
+        environment=tables.flat({k: v for k, v in results.environment.items() if k != "data"}),
+        settings=yaml.safe_dump(dict(results.experiment), sort_keys=False, allow_unicode=True, width=100),
+    )  # fmt: skip
 
 
-def scale_of(metric: str) -> float:
-    """100 for shares, which are shown as per cent; 1 for figures with a unit."""
-    return 100.0 if metric.partition(".")[0] in PER_CENT else 1.0
+def _headline_curves(results: Results) -> list[Curve]:
+    return results.curves(results.headline) if results.headline else []
 
 
-def spread(mean: float, sd: float, metric: str) -> str:
-    """``18.5 ± 1.2``; without the spread for one seed, an en dash where nothing is defined."""
-    digits, scale = (1, 100.0) if scale_of(metric) == 100 else (3, 1.0)
-    if not math.isfinite(mean):
-        return "–"
-    return f"{mean * scale:.{digits}f}" + (f" ± {sd * scale:.{digits}f}" if math.isfinite(sd) else "")
+def _drawing(results: Results, metric: str, looks: Mapping[str, Style]) -> str:
+    full = (
+        1.0 if metric == "mdsq" else results.reference.metrics.get(metric, math.nan) if results.reference else math.nan
+    )
+    return curve_svg(
+        results.curves(metric), looks, TITLES.get(metric, tables.name_of(metric)), scale=tables.scale_of(metric),
+        pool=results.pool, full=full, baseline=results.baseline, salt=metric,
+    )  # fmt: skip
 
 
-def lede(results: Results) -> list[str]:
-    """What was compared, in plain sentences; what the settings do not say is left out."""
-    setting, sentences = results.setting, []
-    start = labeled(results.table)[column(results.table, "cycle") == 0] if results.table.num_rows else np.empty(0)
-    arms, amount, cycles = len(results.arms), setting("active.budget.amount"), setting("active.cycles")
-    pool = f" of a pool of {results.pool:,.0f}" if results.pool > 0 else ""
-    sentences.append(f"{_count(arms, 'arm')} chose which images{pool} to label next.")
-    if start.size and isinstance(amount, int | float) and cycles is not None:
-        bought = round(amount * results.pool) if 0 < amount < 1 and results.pool > 0 else amount
-        sentences.append(
-            f"With each seed all of them started from the same {start.mean():,.0f} labeled images, and bought "
-            f"{bought:,.0f} more in each of {_count(cycles, 'cycle')}."
-        )
-    steps, first, warm = setting("train.steps"), setting("train.first_steps"), setting("active.warm_start")
-    if steps is not None:
-        again = "from the weights before" if warm else "from fresh weights"
-        sentences.append(
-            f"The same network was trained for {first or steps} steps at first, then {steps} more each cycle."
-        )
-        sentences[-1] = sentences[-1] if warm is not False else (
-            f"The same network was trained for {first or steps} steps at first, then {steps} steps {again} each cycle."
-        )  # fmt: skip
-    return sentences
+def _inlined(results: Results, drawings: Mapping[str, str]) -> list[tuple[str, Markup]]:
+    """Each drawing for the page, with its curves in words for those who cannot see it."""
+    found = []
+    for i, (metric, svg) in enumerate(drawings.items()):
+        ends = [
+            f"{c.arm} from {tables.number(c.mean[0], metric)} at {c.x[0]:,.0f} images "
+            f"to {tables.number(c.mean[-1], metric)} at {c.x[-1]:,.0f}"
+            for c in results.curves(metric)
+        ]
+        text = f"{tables.name_of(metric)} over labeled images: " + ("; ".join(ends) or "no complete curve")
+        found.append((metric, Markup(inline(svg, f"figure{i}", text))))
+    return found
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+def _strips(results: Results, differences: list[tables.Difference], looks: Mapping[str, Style]) -> dict[str, Markup]:
+    """A small drawing of each arm's differences, all on one scale."""
+    scale = tables.scale_of(results.headline or "")
+    values = np.concatenate([[0.0], *(row.pair.difference[:, -1] * scale for row in differences)])
+    values = values[np.isfinite(values)]
+    span = 1.15 * float(np.abs(values).max()) or 1.0
+    return {row.pair.arm: Markup(strip_svg(row.pair, looks[row.pair.arm], span, scale)) for row in differences}
+
+
+# ---- galleries --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picked image as the page shows it."""
+
+    rank: int  # from 1
+    id: str
+    value: str
+    parts: tuple[tuple[str, str], ...]
+    source: str  # data URI; empty where the picture is not readable
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """The first pictures of what an arm bought after one cycle."""
+
+    arm: str
+    seed: int
+    cycle: int
+    total: int  # pictures in the run folder
+    shots: tuple[Shot, ...]
+    trouble: str = ""
+
+
+def _galleries(results: Results) -> Iterator[list[Purchase]]:
+    """For each arm that has pictures: the first and the last purchase of its first seed that has any."""
+    run = RunFolder(results.folder)
+    for arm in results.arms:
+        for seed in results.seeds:
+            trial = run.trial(arm, seed)
+            if not trial.resolve().is_relative_to(results.folder.resolve()):
+                continue  # a name from a foreign file must not lead out of the run folder
+            found = {_index(p): p for p in trial.glob("cycle_*/gallery/gallery.json")}
+            chosen = sorted({min(found), max(found)}) if found else []
+            if chosen:
+                yield [_purchase(arm, seed, cycle, found[cycle]) for cycle in chosen]
+                break
+
+
+def _index(path: Path) -> int:
+    text = path.parent.parent.name.removeprefix("cycle_")
+    return int(text) if text.isdecimal() else -1
+
+
+def _purchase(arm: str, seed: int, cycle: int, path: Path) -> Purchase:
+    try:
+        rows = sorted(read_json(path), key=lambda row: int(row["rank"]))
+        shots = tuple(_shot(path.parent, row) for row in rows[:PICKS])
+    except (RunError, KeyError, TypeError, ValueError):
+        return Purchase(arm, seed, cycle, 0, (), f"{path.relative_to(path.parents[4])} is not readable")
+    return Purchase(arm, seed, cycle, len(rows), shots)
+
+
+def _shot(folder: Path, row: Mapping[str, Any]) -> Shot:
+    parts = tuple((str(k), _short(v)) for k, v in tables.mapping(row.get("parts")).items())
+    name = str(row.get("panel") or "")
+    source = _picture(folder / name) if name and Path(name).name == name else ""
+    return Shot(int(row["rank"]) + 1, str(row["id"]), _short(row.get("value")), parts, source)
+
+
+def _picture(path: Path) -> str:
+    """A data URI: as JPEG, since a page of PNGs would be four times as heavy; the PNG stays in the run folder."""
+    buffer = io.BytesIO()
+    try:
+        with Image.open(path) as picture:
+            picture.convert("RGB").save(buffer, format="JPEG", quality=85, subsampling=0, optimize=True)
+    except (OSError, ValueError):
+        return ""
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}".replace("-", tables.MINUS) if isinstance(value, int | float) else "last"
+
+
+# ---- the tidy file ----------------------------------------------------------------------------------------------
+
+
+def _tidy(results: Results) -> str:
+    """Every figure of every trial, complete or not: arm, seed, cycle, labeled, metric, value (empty = not defined)."""
+    table = results.table
+    known = [n for n in table.column_names if "." in n and not n.startswith("labeled.")]
+    metrics = ["mdsq"] * ("mdsq" in table.column_names) + known + ["forwards"] * ("forwards" in table.column_names)
+    arms, seeds, cycles = (table.column(n).to_pylist() for n in ("arm", "seed", "cycle"))
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["arm", "seed", "cycle", "labeled", "metric", "value"])
+    for metric in metrics if table.num_rows else ():
+        images, values = labeled(table, metric), column(table, metric)
+        for row in zip(arms, seeds, cycles, images, values, strict=True):
+            value = repr(float(row[4])) if np.isfinite(row[4]) else ""
+            writer.writerow([*row[:3], f"{row[3]:g}", metric, value])
+    return buffer.getvalue()

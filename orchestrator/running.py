@@ -1,4 +1,4 @@
-"""A whole run: prepare the data, check everything, then reference → cycle 0 → arms, and the record of what came out."""
+"""A whole run: prepare the data, check everything, then reference → cycle 0 → arms, and the record of it all."""
 
 import math
 import shutil
@@ -24,7 +24,7 @@ from tasks.data.manifest import Manifest
 Executor = Callable[[Plan, Sequence[Unit]], list[Failure]]
 
 
-# ---- before -----------------------------------------------------------------------------------------------------------
+# ---- before ---------------------------------------------------------------------------------------------------------
 
 
 def prepared(experiment: Experiment, on_error: str = "refuse", progress: Any = None) -> Path:
@@ -54,8 +54,7 @@ def planned(experiment: Experiment, paths: Sequence[str] = (), progress: Any = N
     return Plan(
         experiment,
         str(experiment.folder.absolute()),
-        str(manifest.folder),
-        manifest.size,
+        str(manifest.base),
         identity.code_fingerprint(),
         tuple(paths),
     )
@@ -84,7 +83,8 @@ def check(experiment: Experiment) -> None:
         size, stride = adapter.size, getattr(model, "stride", None)
         if size and stride and (size[0] % stride or size[1] % stride):
             raise ConfigError(
-                f"data.size: found {list(size)}; expected multiples of {stride}, the stride of the model {own.model.name!r}"
+                f"data.size: found {list(size)}; expected multiples of {stride}, the stride of the model "
+                f"{own.model.name!r}: choose such a size"
             )
 
 
@@ -96,7 +96,8 @@ def _check_model(model: Any, own: Experiment, place: str) -> None:
     for task in own.tasks:
         if task not in model.provides:
             raise ConfigError(
-                f"{place}: the model {own.model.name!r} has no head for the task {task!r}; remove the task or choose another model"
+                f"{place}: the model {own.model.name!r} has no head for the task {task!r}; remove the task or choose "
+                "another model"
             )
 
 
@@ -104,7 +105,7 @@ def _remedy(need: str) -> str:
     return "add model.loss_prediction" if need == "predicted_loss" else "choose another strategy or model"
 
 
-# ---- the run ----------------------------------------------------------------------------------------------------------
+# ---- the run --------------------------------------------------------------------------------------------------------
 
 
 def run(plan: Plan, execute: Executor, fresh: Sequence[str] = ()) -> tuple[Path, list[Failure]]:
@@ -172,8 +173,8 @@ def _freeze_reference(plan: Plan) -> None:
     for name, value in means.items():
         if not value > 0 or math.isnan(value):
             raise RunError(
-                f"reference: {name} of the fully trained network is {value:.4g} on {trial.split}; expected more than 0, "
-                "because mDSQ divides by it: raise reference.steps or look at the data"
+                f"reference: {name} of the fully trained network is {value:.4g} on {trial.split}; expected more than "
+                "0, because mDSQ divides by it: raise reference.steps or look at the data"
             )
     commit(
         plan.folder.reference,

@@ -1,8 +1,8 @@
 """The run folder: where everything lies, written atomically, the marker last.
 
-An artefact is a folder with a JSON marker. The marker holds the fingerprint of what the artefact was made from, and is
-written after everything else with exclusive creation, so its existence means "complete", and a process that outlived its
-run cannot replace what its successor has committed.
+An artefact is a folder with a JSON marker. The marker holds what the artefact was made from, and is written after
+everything else with exclusive creation, so its existence means "complete", and a process that outlived its run cannot
+replace what its successor has committed.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ def fingerprint(inputs: Any) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` that takes its place when the block ends well, and is removed when it does not."""
+    """A temporary name beside ``path``: it takes its place when the block ends well, and is removed when not."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +170,8 @@ class RunFolder:
                 flock(handle, LOCK_EX | LOCK_NB)
             except OSError as error:
                 raise RunError(
-                    f"{self.root}: another command is writing to this run; wait for it, or choose another name or output"
+                    f"{self.root}: another command is writing to this run; wait for it, or choose another name or "
+                    "output"
                 ) from error
             yield
 
@@ -187,6 +188,6 @@ class RunFolder:
         lines = differences(old, inputs)
         more = f" and {len(lines) - 5} more" if len(lines) > 5 else ""
         raise RunError(
-            f"{marker.parent}: was made from another configuration ({'; '.join(lines[:5])}{more}); expected the same one: "
-            f"undo the change, choose another name or output, or add --fresh {name} to make it again"
+            f"{marker.parent}: was made from another configuration ({'; '.join(lines[:5])}{more}); expected the same "
+            f"one: undo the change, choose another name or output, or add --fresh {name} to make it again"
         )

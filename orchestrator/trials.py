@@ -43,7 +43,6 @@ class Plan:
     experiment: Experiment
     root: str  # absolute path of the run folder
     manifest: str  # absolute path of the prepared data
-    size: tuple[int, int] | None
     code: str
     paths: tuple[str, ...] = ()  # folders of the user's own modules
 
@@ -62,10 +61,17 @@ class Plan:
         """What the workers of a unit are built from."""
         own = self.trial(unit).experiment
         return Setup(
-            manifest=self.manifest, size=self.size, tasks=own.tasks, model=own.model, weighting=own.weighting,
-            batch=own.cluster.score_batch, shard=own.cluster.shard, threads=own.cluster.cpus_per_worker,
-            gpu=own.cluster.gpus_per_worker > 0, code=self.code,
-        )  # fmt: skip
+            manifest=self.manifest,
+            tasks=own.tasks,
+            model=own.model,
+            weighting=own.weighting,
+            batch=own.cluster.score_batch,
+            shard=own.cluster.shard,
+            threads=own.cluster.cpus_per_worker,
+            cache=own.cluster.cache_mib << 20,
+            gpu=own.cluster.gpus_per_worker > 0,
+            code=self.code,
+        )
 
 
 def carry_out(plan: Plan, unit: Unit, workers: Workers, told: Callable[[cycle.Cycle], None]) -> None:

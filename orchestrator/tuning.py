@@ -5,6 +5,7 @@ unit skips what it has committed, and Tune's own files are thrown away.
 """
 
 import os
+import sys
 import tempfile
 import threading
 import traceback
@@ -20,9 +21,10 @@ from ray.actor import ActorHandle
 from orchestrator.config import Cluster
 from orchestrator.display import Display
 from orchestrator.errors import ConfigError, MtalError, RunError
-from orchestrator.ray_workers import Board, RayWorkers
+from orchestrator.ray_workers import BoardActor, RayWorkers
 from orchestrator.store import write_text
 from orchestrator.trials import Failure, Plan, Unit, carry_out
+from orchestrator.workers import Setup, Workers
 
 DRIVER = 0.001  # CPUs of a trial's own process: it only directs
 OBJECT_STORE = 256 * 2**20  # bytes; a laptop needs no more, because no image and no prediction goes through it
@@ -44,8 +46,8 @@ def cluster(address: str, cpus: int | None = None) -> Iterator[None]:
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(
-            f"--address {address}: no Ray cluster answered ({first[:160]}); start one with 'ray start --head', give its "
-            "address, or use local or none"
+            f"--address {address}: no Ray cluster answered ({first[:160]}); start one with 'ray start --head', give "
+            "its address, or use local or none"
         ) from error
     try:
         yield
@@ -59,7 +61,7 @@ def run_units(plan: Plan, units: Sequence[Unit], display: Display) -> list[Failu
         return []
     needs = plan.experiment.cluster
     require_room(needs)
-    board = Board.remote()
+    board = BoardActor.remote()
     trainable = tune.with_resources(
         tune.with_parameters(_trial, plan=plan, board=board), tune.PlacementGroupFactory(_bundles(needs))
     )
@@ -77,6 +79,26 @@ def run_units(plan: Plan, units: Sequence[Unit], display: Display) -> list[Failu
         ).fit()
     ray.kill(board)
     return _failures(grid, units)
+
+
+@contextmanager
+def pool_workers(setup: Setup, display: Display, name: str, needs: Cluster) -> Iterator[Workers]:
+    """Actors on a placement group of their own for the time of the block."""
+    require_room(needs)
+    board = BoardActor.remote()
+    group = ray.util.placement_group(_bundles(needs))
+    ray.get(group.ready())
+    workers = RayWorkers(
+        setup, group, count=needs.workers_per_trial, cpus=needs.cpus_per_worker - DRIVER, gpus=needs.gpus_per_worker,
+        board=board, unit=name, paths=sys.path, max_failures=needs.max_failures,
+    )  # fmt: skip
+    try:
+        with _watched(board, display):
+            yield workers
+    finally:
+        workers.close()
+        ray.util.remove_placement_group(group)
+        ray.kill(board)
 
 
 def _bundles(needs: Cluster) -> list[dict[str, float]]:
@@ -97,8 +119,8 @@ def require_room(needs: Cluster) -> None:
         if places < needs.workers_per_trial:
             largest = max((node.get(kind, 0.0) for node in nodes), default=0.0)
             raise ConfigError(
-                f"cluster: a trial needs {needs.workers_per_trial} x {each:g} {kind}, the cluster has room for {places} "
-                f"(its largest node has {largest:g} {kind}); lower cluster.workers_per_trial or use a larger cluster"
+                f"cluster: a trial needs {needs.workers_per_trial} x {each:g} {kind}, the cluster has room for "
+                f"{places} (its largest node has {largest:g} {kind}); lower cluster.workers_per_trial or use a larger cluster"
             )
 
 

@@ -1,21 +1,23 @@
 """What one process does with a model: fit, evaluate, score, select, explain. Both seams run exactly this."""
 
 import pickle
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
-from tasks.data.samples import Samples
-from torch import nn
+from torch import Tensor, nn
 
 from orchestrator import fitting
+from orchestrator.ahead import ahead
 from orchestrator.checkpoints import Card, build, load, load_model, load_state, save_model
 from orchestrator.components import Component, make
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, MtalError
 from orchestrator.evaluation import evaluate, figures, merged, selection_score
 from orchestrator.gallery import GalleryEntry, panel, write_gallery
 from orchestrator.scoring import Plan, explain_batch, needs_images, score_batch, score_rows
@@ -32,9 +34,10 @@ from orchestrator.workers import (
     ranges,
 )
 from strategies.base import Budget, Score, Strategy
-from strategies.candidates import TableCandidates
+from strategies.candidates import TableCandidates, candidate_rows
 from tasks.base import Task
 from tasks.data.manifest import Manifest
+from tasks.data.samples import Cache, Samples
 from tasks.seeding import rng_of, seed_of
 
 
@@ -58,7 +61,7 @@ class Worker:
         self.tasks: dict[str, Task] = {
             name: make("task", Component(name, options), f"tasks.{name}") for name, options in setup.tasks.items()
         }
-        self.samples = Samples(self.manifest, size=setup.size, tasks=self.names)
+        self.cache = Cache(setup.cache)
         self._held: tuple[tuple[str, int], nn.Module] | None = None
 
     # ---- fit and evaluate ------------------------------------------------------------------------------------------
@@ -73,16 +76,17 @@ class Worker:
         if job.start is not None:
             load_state(model, load(Path(job.start), self.device)["model"], Path(job.start))
         split = self.rows(job.split)
+        validation = self.samples(split)
 
         def judge(candidate: nn.Module) -> tuple[float, dict[str, float]]:
-            metrics = evaluate(candidate, self.samples, split, self.tasks, self.classes, self.setup.batch)
+            metrics = evaluate(candidate, validation, split.tolist(), self.tasks, self.classes, self.setup.batch)
             return selection_score(metrics, job.denominators), figures(metrics)
 
         def keep(candidate: nn.Module, step: int) -> None:
-            card = Card(self.setup.model, self.names, self.classes, self.setup.size, step)
+            card = Card(self.setup.model, self.names, self.classes, self.manifest.size, step)
             save_model(folder / "model.pt", candidate, card)
 
-        data = fitting.Data(self.samples, job.rows, job.has, self.names, self.classes)
+        data = fitting.Data(self.samples(job.rows), job.rows, job.has, self.names, self.classes)
         best, skipped = fitting.fit(
             model, weighting, data, job.train, steps=job.steps, seed=job.seed, cycle=job.cycle, folder=folder,
             judge=judge, keep=keep, progress=self.progress,
@@ -95,14 +99,12 @@ class Worker:
         return len(self.rows(split))
 
     def evaluate_shard(self, checkpoint: str, split: str, shard: int) -> bytes:
-        """The metrics of one shard of a split, pickled: they are merged by another worker, the loop only carries them."""
+        """The metrics of one shard of a split, pickled: another worker merges them, the loop only carries them."""
         rows = self.rows(split)
         start, stop = ranges(len(rows), self.setup.shard)[shard]
         model = self.model(checkpoint)
-        chosen = rows[start:stop]
-        return pickle.dumps(
-            evaluate(model, self.samples, chosen, self.tasks, self.classes, self.setup.batch, self.progress)
-        )
+        samples, chosen = self.samples(rows[start:stop]), rows[start:stop].tolist()
+        return pickle.dumps(evaluate(model, samples, chosen, self.tasks, self.classes, self.setup.batch, self.progress))
 
     def combine(self, *parts: bytes) -> dict[str, float]:
         """The figures of all shards together."""
@@ -133,72 +135,88 @@ class Worker:
         return len(chosen), forwards
 
     def _scored(self, plan: Plan, checkpoint: str, rows: NDArray[np.int64]) -> tuple[pa.Table, float]:
-        """Scores of these rows, in batches of consecutive rows; the forward passes they took."""
-        ids, keys = self.manifest.ids_of(rows), self.manifest.keys_of(rows)
+        """Scores of these rows, in batches of consecutive rows read one ahead; the forward passes they took."""
+        ids, keys = self.manifest.ids(rows), self.manifest.keys()[rows].tolist()
         scores: dict[str, list[Score]] = {name: [] for name in plan.strategies}
-        forwards, reads = 0.0, needs_images(plan)
-        model = self.model(checkpoint) if reads else None
-        for start in range(0, len(rows), self.setup.batch):
-            part = slice(start, start + self.setup.batch)
-            images = torch.stack([self.samples[int(r)].image for r in rows[part]]).to(self.device) if reads else None
-            answer = score_batch(model, images, ids[part], keys[part], self.classes, plan)
-            forwards += answer.forwards
-            for name, found in answer.scores.items():
-                scores[name] += found
-            self.progress("score", min(part.stop, len(rows)), len(rows))
-        return score_rows(ids, keys, scores), forwards
+        forwards, look = 0.0, needs_images(plan)
+        model = self.model(checkpoint)
+        images = self.samples(rows, tasks=())  # no label is in reach of a strategy
+        parts = [slice(start, start + self.setup.batch) for start in range(0, len(rows), self.setup.batch)]
+
+        def read(part: slice) -> Tensor | None:
+            return torch.stack([images[int(row)].image for row in rows[part]]) if look else None
+
+        with ahead(read, parts) as batches:
+            for part, pixels in batches:
+                pixels = None if pixels is None else pixels.to(self.device)
+                try:
+                    answer = score_batch(model, pixels, {}, ids[part], keys[part], self.classes, plan)
+                except MtalError:
+                    raise
+                except Exception as error:
+                    raise ConfigError(self._blame(plan, error)) from error
+                forwards += answer.forwards
+                for name, found in answer.scores.items():
+                    scores[name] += found
+                self.progress("score", min(part.stop, len(rows)), len(rows))
+        return score_rows(scores, ids, keys), forwards
+
+    @staticmethod
+    def _blame(plan: Plan, error: Exception) -> str:
+        """One sentence about an error that came out of a strategy: which one, where, what."""
+        if isinstance(error, ValueError):
+            return str(error)
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        names = ", ".join(plan.strategies)
+        return (
+            f"strategy {names}: {type(error).__name__}: {error} ({Path(frame.filename).name}, line {frame.lineno}); "
+            "expected a score: mend the strategy, 'mtal check' tells more"
+        )
 
     def select(self, job: SelectJob) -> list[Bought]:
         """What the strategy buys, from the shards that were scored."""
         shards = sorted(Path(job.folder).glob("shard_*.parquet"))
-        table = pa.concat_tables([read_table(path).replace_schema_metadata(None) for path in shards])
-        columns = {
-            name.removeprefix(f"{job.name}."): table[name]
-            for name in table.column_names
-            if name.startswith(f"{job.name}.") or name in ("id", "key", "labeled")
-        }
-        candidates = TableCandidates(
-            pa.table(columns), budget=Budget(job.budget), tasks=self.names, label_counts=job.label_counts
+        table = pa.concat_tables(
+            [read_table(path).replace_schema_metadata(None) for path in shards], promote_options="default"
         )
+        rows = candidate_rows(table, job.name, table["labeled"].to_numpy().astype(bool))
+        candidates = TableCandidates(rows, Budget(job.budget), self.names, job.label_counts)
         strategy = self.strategy(job.strategy, job.cycle)
         picks = strategy.select(candidates, rng_of(job.seed, job.cycle, "select", job.name))
-        self._check_picks(picks, candidates, job)
-        rows = candidates.rows([p.id for p in picks]).to_pylist()
-        parts = [n for n in columns if n not in ("id", "key", "labeled", "value", "summary")]
+        self._check_picks([p.id for p in picks], rows, job)
         return [
-            Bought(p.id, row["key"], tuple(p.tasks), float(row["value"]), {n: float(row[n]) for n in parts})
-            for p, row in zip(picks, rows, strict=True)
+            Bought(p.id, row["key"], tuple(p.tasks), row["value"], _parts(row))
+            for p, row in zip(picks, candidates.rows([p.id for p in picks]).to_pylist(), strict=True)
         ]
 
-    def _check_picks(self, picks: Sequence[Any], candidates: TableCandidates, job: SelectJob) -> None:
-        ids = [p.id for p in picks]
+    def _check_picks(self, ids: Sequence[str], rows: pa.Table, job: SelectJob) -> None:
+        who = f"strategy {job.strategy.name!r}: select picked"
         if len(set(ids)) != len(ids):
-            raise ConfigError(f"strategy {job.strategy.name!r}: select picked an image twice; expected distinct picks")
+            raise ConfigError(f"{who} an image twice; expected distinct picks: mend its select")
         if len(ids) > job.budget:
-            raise ConfigError(
-                f"strategy {job.strategy.name!r}: select picked {len(ids)} images; the budget pays for {job.budget}"
-            )
-        unknown = set(ids) - set(candidates.unlabeled_ids())
+            raise ConfigError(f"{who} {len(ids)} images; the budget pays for {job.budget}: mend its select")
+        unknown = set(ids) - set(rows.filter(pc.invert(rows["labeled"]))["id"].to_pylist())
         if unknown:
             raise ConfigError(
-                f"strategy {job.strategy.name!r}: select picked {sorted(unknown)[0]!r}, which is labeled already or not of "
-                "the pool; expected ids that candidates offered"
+                f"{who} {sorted(unknown)[0]!r}, which is labeled already or not of the pool; expected ids that the "
+                "candidates offer: mend its select"
             )
 
     def explain(self, job: ExplainJob) -> None:
         """Pictures of the picks: predictions, and the maps that the strategy explains itself with."""
         plan = self.plan({job.strategy.name: job.strategy}, job.seed, job.cycle)
-        if not self.provides(job.checkpoint) >= set(plan.reads):
-            return
         model = self.model(job.checkpoint)
+        rows = self.manifest.rows_of(np.array([pick.key for pick in job.picks], np.uint64))
+        samples = self.samples(rows, tasks=())
         entries = []
-        for rank, pick in enumerate(job.picks):
-            row = self.manifest.row_of(pick.key)
-            sample = self.samples[row]
-            images = sample.image[None].to(self.device)
-            seen, maps = explain_batch(model, images, [pick.id], [pick.key], self.classes, plan, self.names)[0]
-            score = Score(pick.value, pick.parts)
-            picture = panel(sample.image, seen.plain, maps, self.classes, score, f"{rank + 1}. {pick.id}")
+        for rank, (pick, row) in enumerate(zip(job.picks, rows.tolist(), strict=True)):
+            image = samples[row].image
+            pixels = image[None].to(self.device)
+            prediction = model.predict(pixels, self.names)[0]
+            shown = explain_batch(model, pixels, {}, [pick.id], [pick.key], self.classes, plan)[0]
+            maps = shown.maps[job.strategy.name]
+            title = f"{rank + 1}. {pick.id}"
+            picture = panel(image, prediction, maps, self.classes, Score(pick.value, pick.parts), title)
             entries.append(GalleryEntry(pick.id, rank, pick.value, pick.parts, picture))
             self.progress("explain", rank + 1, len(job.picks))
         write_gallery(Path(job.folder), entries)
@@ -209,16 +227,17 @@ class Worker:
         """Manifest rows of a split, in key order."""
         return self.manifest.rows(split)
 
-    def model(self, checkpoint: str) -> nn.Module:
+    def samples(self, rows: NDArray[np.int64], tasks: Sequence[str] | None = None) -> Samples:
+        """Images and labels of some rows, decoded once while they fit in the cache."""
+        return Samples(self.manifest, self.names if tasks is None else tasks, rows, self.cache)
+
+    def model(self, checkpoint: str) -> Any:
         """The network of a checkpoint, kept until another one is asked for."""
         path = Path(checkpoint)
         mark = (checkpoint, path.stat().st_mtime_ns if path.is_file() else 0)
         if self._held is None or self._held[0] != mark:
             self._held = (mark, load_model(path, self.device)[0])
         return self._held[1]
-
-    def provides(self, checkpoint: str) -> set[str]:
-        return set(self.model(checkpoint).provides)  # type: ignore[arg-type]
 
     def strategy(self, component: Component, cycle: int) -> Strategy:
         strategy = make("strategy", component, "strategy")
@@ -231,10 +250,15 @@ class Worker:
     def label_cost(self, rows: NDArray[np.int64], has: NDArray[np.bool_]) -> dict[str, float]:
         """What the labels of these rows cost, from their truth."""
         total: dict[str, float] = {}
+        samples = self.samples(rows)
         for row, known in zip(rows.tolist(), has, strict=True):
-            targets = self.samples[row].targets
+            targets = samples[row].targets
             for i, name in enumerate(self.names):
                 if known[i] and name in targets:
                     for unit, amount in self.tasks[name].label_cost(targets[name]).items():
                         total[unit] = total.get(unit, 0.0) + amount
         return total
+
+
+def _parts(row: Mapping[str, Any]) -> dict[str, float]:
+    return {n.removeprefix("parts."): float(v) for n, v in row.items() if n.startswith("parts.") and v is not None}

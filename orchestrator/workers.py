@@ -22,13 +22,13 @@ class Setup:
     """What a worker is built from: plain data that travels."""
 
     manifest: str  # folder of the prepared data
-    size: tuple[int, int] | None  # H, W of the images that the network sees
     tasks: Mapping[str, Mapping[str, Any]]
     model: Component
     weighting: Component
     batch: int  # images a forward pass when scoring and evaluating
     shard: int  # images a unit of scoring and evaluating
     threads: int
+    cache: int  # bytes of decoded images that a worker keeps
     gpu: bool
     code: str  # fingerprint of the sources that the driver runs
 

@@ -68,7 +68,7 @@ class Adapter(Protocol):
     def classes(self) -> ClassMap: ...
 
     def semantic_lut(self) -> tuple[int, ...]:
-        """256 entries: value of a semantic PNG -> class id; 255 = ignore, -1 = must not occur (``prepare`` reports it)."""
+        """256 entries: value of a semantic PNG -> class id; 255 = ignore, -1 = must not occur (an error)."""
         ...
 
     def records(self, folder: Path) -> Iterator[Record]:
@@ -114,7 +114,7 @@ def write_manifest(
 ) -> int:
     """Write a manifest, all or nothing, and answer how many records it holds. Numbers are kept as float32.
 
-    The records are spooled to disk beside ``path`` and gathered in key order, so memory does not grow with them (but for
+    The records are spooled to disk beside ``path`` and gathered in key order, so they need not fit in memory (but for
     some bytes an image). ValueError when two records have one id, or two ids one key.
     """
     if len(lut) != 256:

@@ -6,6 +6,7 @@ pixel (i, j): truth is read there, and the image is the weighted mean of the 3 x
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -50,18 +51,29 @@ class Camera:
     def project(self, points: Floats) -> Floats:
         """Pixels ``[..., 2]`` (x, y; continuous edges) of world points ``[..., 3]`` with z >= NEAR."""
         scale = self.focal / points[..., 2]
-        return np.stack(
-            (self.centre + points[..., 0] * scale, self.horizon + (self.height - points[..., 1]) * scale), axis=-1
-        )
+        pixels = np.empty((*points.shape[:-1], 2))
+        pixels[..., 0] = self.centre + points[..., 0] * scale
+        pixels[..., 1] = self.horizon + (self.height - points[..., 1]) * scale
+        return pixels
 
     def planes(self, corners: Floats) -> Floats:
         """Rows (a, b, c) ``[K, 3]`` with 1/z = a·x + b·y + c at pixel (x, y) of the planes through ``[K, 3, 3]``."""
-        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        normals = cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         reach = (normals * corners[:, 0]).sum(1) - normals[:, 1] * self.height
-        reach = np.where(np.abs(reach) < 1e-9, 1e-9, reach)  # a plane through the camera, seen as a line
-        a, b = normals[:, 0] / self.focal / reach, -normals[:, 1] / self.focal / reach
-        c = normals[:, 2] / reach - a * self.centre - b * self.horizon
-        return np.stack((a, b, c), axis=1)
+        reach[np.abs(reach) < 1e-9] = 1e-9  # a plane through the camera is seen as a line
+        planes = normals / reach[:, None]
+        planes[:, :2] *= (1 / self.focal, -1 / self.focal)
+        planes[:, 2] -= planes[:, 0] * self.centre + planes[:, 1] * self.horizon
+        return planes
+
+
+def cross(a: Floats, b: Floats) -> Floats:
+    """The cross products ``[n, 3]`` of rows."""
+    out = np.empty_like(a)
+    out[:, 0] = a[:, 1] * b[:, 2] - a[:, 2] * b[:, 1]
+    out[:, 1] = a[:, 2] * b[:, 0] - a[:, 0] * b[:, 2]
+    out[:, 2] = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+    return out
 
 
 def clip_near(polygon: Floats) -> Floats:
@@ -79,22 +91,40 @@ def clip_near(polygon: Floats) -> Floats:
     return np.array(kept).reshape(-1, 3)
 
 
+Point = Sequence[float]
+
+
 @dataclass
 class Sprite:
-    """One thing as flat polygons, the farthest first. Things are compared point by point; a thing's own faces are not."""
+    """One thing as flat polygons, the farthest first: things are compared point by point, the faces of one are not."""
 
     kind: int  # segmentation class
-    faces: list[Floats] = field(default_factory=list)
+    points: list[Point] = field(default_factory=list)  # x, y, z of all polygons
+    sizes: list[int] = field(default_factory=list)
     colours: list[Colour] = field(default_factory=list)
 
-    def face(self, points: ArrayLike, colour: Colour) -> None:
-        """Adds a flat polygon ``[n, 3]`` in world metres; its first three points must not be in a line."""
-        self.faces.append(np.asarray(points, dtype=np.float64))
+    def face(self, points: Sequence[Point], colour: Colour) -> None:
+        """Adds a flat polygon of n (x, y, z) in world metres; its first three points must not be in a line."""
+        self.points += points
+        self.sizes.append(len(points))
         self.colours.append(colour)
 
     def card(self, points: Sequence[tuple[float, float]], z: float, colour: Colour) -> None:
         """Adds a polygon of (x, y) that faces the camera at distance z."""
         self.face([(x, y, z) for x, y in points], colour)
+
+    def ahead(self) -> tuple[Floats, NDArray[np.int64], Floats, list[Colour]]:
+        """What lies beyond NEAR: points ``[n, 3]``, starts of the K faces and n, their planes ``[K, 3, 3]``, colours."""
+        points = np.array(self.points, np.float64).reshape(-1, 3)
+        starts = np.concatenate(([0], np.cumsum(self.sizes))).astype(np.int64)
+        corners = points[starts[:-1, None] + (0, 1, 2)]
+        if not len(points) or points[:, 2].min() >= NEAR:
+            return points, starts, corners, self.colours
+        cut = [clip_near(points[a:b]) for a, b in pairwise(starts.tolist())]
+        kept = [k for k, part in enumerate(cut) if len(part) >= 3]
+        points = np.concatenate([np.zeros((0, 3)), *(cut[k] for k in kept)])
+        starts = np.concatenate(([0], np.cumsum([len(cut[k]) for k in kept]))).astype(np.int64)
+        return points, starts, corners[kept], [self.colours[k] for k in kept]
 
 
 @dataclass(frozen=True)
@@ -161,10 +191,7 @@ class Canvas:
     def ground(self, polygons: Sequence[Floats], colour: Colour, kind: int) -> None:
         """Paints polygons of (x, z) ``[n, 2]`` that do not overlap each other onto the ground."""
         surface = self._add([colour], kind, 0, True)
-        for polygon in polygons:
-            points = self._flat(polygon)
-            if len(points) >= 3:
-                cv2.fillPoly(self.surface, [points], (float(surface),))
+        self._fill(self.surface, polygons, [surface] * len(polygons))
 
     def cast(self, outline: ArrayLike, brightness: int) -> None:
         """Darkens the ground inside the convex hull of (x, z) ``[n, 2]``; what stands on the ground stays as it is."""
@@ -172,40 +199,57 @@ class Canvas:
         self._casts.append((brightness, hull))
 
     def shade(self) -> NDArray[np.uint8]:
-        """The brightness of each point where the ground is seen, 255 = lit; the darkest of overlapping shadows counts."""
+        """The brightness of each point where the ground is seen, 255 = lit; of overlapping shadows the darkest."""
         shade = np.full(self.shape, 255, np.uint8)
-        for brightness, hull in sorted(self._casts, key=lambda cast: -cast[0]):
-            points = self._flat(hull)
-            if len(points) >= 3:
-                cv2.fillPoly(shade, [points], (float(brightness),))
+        casts = sorted(self._casts, key=lambda cast: -cast[0])
+        self._fill(shade, [hull for _, hull in casts], [brightness for brightness, _ in casts])
         return shade
 
-    def _flat(self, polygon: Floats) -> NDArray[np.int32]:
-        lifted = np.stack((polygon[:, 0], np.zeros(len(polygon)), polygon[:, 1]), axis=1)
-        return self._points(clip_near(lifted))
+    def _fill(
+        self, target: NDArray[np.int32] | NDArray[np.uint8], polygons: Sequence[Floats], values: Sequence[int]
+    ) -> None:
+        """Fills polygons of the ground, (x, z) ``[n, 2]`` each, one after the other."""
+        if not polygons:
+            return
+        points = np.concatenate(polygons)
+        lifted = np.zeros((len(points), 3))
+        lifted[:, ::2] = points
+        ends = np.cumsum([len(polygon) for polygon in polygons]).tolist()
+        if lifted[:, 2].min() < NEAR:
+            parts = [clip_near(lifted[a:b]) for a, b in pairwise([0, *ends])]
+            lifted = np.concatenate(parts)
+            ends = np.cumsum([len(part) for part in parts]).tolist()
+        drawn = self._points(lifted)
+        for (a, b), value in zip(pairwise([0, *ends]), values, strict=True):
+            if b - a >= 3:
+                cv2.fillPoly(target, [drawn[a:b]], (float(value),))
 
     # ---- what stands on it ----------------------------------------------------------------------------------------
 
     def stand(self, sprite: Sprite, owner: int = 0) -> int:
         """Puts a sprite wherever it is nearer than what is there; the number of pixels it would cover alone."""
-        kept = [(face, clip_near(face), c) for face, c in zip(sprite.faces, sprite.colours, strict=True)]
-        kept = [(face, cut, colour) for face, cut, colour in kept if len(cut) >= 3]
-        if not kept:
+        corners, starts, triples, colours = sprite.ahead()
+        if not colours:
             return 0
-        starts = np.cumsum([0] + [len(cut) for _, cut, _ in kept])
-        corners = np.concatenate([cut for _, cut, _ in kept])
         points = self._points(corners)
         x0, y0 = np.maximum(points.min(0), 0).tolist()
         x1, y1 = np.minimum(points.max(0) + 1, self.shape[::-1]).tolist()
         if x0 >= x1 or y0 >= y1:
             return 0
         local = np.zeros((y1 - y0, x1 - x0), np.int16)
-        for k in range(len(kept)):
-            cv2.fillPoly(local, [points[starts[k] : starts[k + 1]]], (k + 1.0,), offset=(-x0, -y0))
-        planes = self.camera.planes(np.stack([face[:3] for face, _, _ in kept]))
+        bounds = starts.tolist()
+        for k in range(len(colours)):
+            cv2.fillPoly(local, [points[bounds[k] : bounds[k + 1]]], (k + 1.0,), offset=(-x0, -y0))
+        first = self._add(colours, sprite.kind, owner, False)
+        window = (slice(y0, y1), slice(x0, x1))
         inverse = 1 / corners[:, 2]
-        limits = np.minimum.reduceat(inverse, starts[:-1]), np.maximum.reduceat(inverse, starts[:-1])
-        self._compare(local, (y0, x0), planes, limits, self._add([c for _, _, c in kept], sprite.kind, owner, False))
+        low, high = np.minimum.reduceat(inverse, starts[:-1]), np.maximum.reduceat(inverse, starts[:-1])
+        if low.min() == high.max():  # cards alone: one distance
+            nearer = (self.inverse[window] < np.float32(low[0])) & (local > 0)
+            np.copyto(self.inverse[window], np.float32(low[0]), where=nearer)
+            np.copyto(self.surface[window], local + np.int32(first - 1), where=nearer)
+        else:
+            self._compare(local, (y0, x0), self.camera.planes(triples), (low, high), first)
         return int(np.count_nonzero(local[(1 - y0) % 2 :: 2, (1 - x0) % 2 :: 2]))
 
     def _compare(
@@ -216,14 +260,14 @@ class Canvas:
         limits: tuple[Floats, Floats],  # [K] least and greatest 1 / z of a face: a rim point may lie outside its face
         first: int,  # surface of face 0
     ) -> None:
-        flat = np.flatnonzero(local)
-        rows, columns = np.divmod(flat, local.shape[1])
-        rows, columns = rows + corner[0], columns + corner[1]
-        face = local.ravel()[flat].astype(np.intp) - 1
-        a, b, c = planes.T
-        inverse = a[face] * (columns / 2) + b[face] * (rows / 2) + c[face]
-        inverse = np.clip(inverse, limits[0][face], limits[1][face]).astype(np.float32)
-        at = rows * self.shape[1] + columns
-        nearer = inverse > self.inverse.ravel()[at]
-        self.inverse.ravel()[at[nearer]] = inverse[nearer]
-        self.surface.ravel()[at[nearer]] = first + face[nearer]
+        rows, columns = np.nonzero(local)
+        face = local[rows, columns] - np.int16(1)
+        a, b, c = np.ascontiguousarray(planes.T)
+        c = c + 0.5 * (corner[0] * b + corner[1] * a)
+        inverse = np.take(0.5 * a, face) * columns + np.take(0.5 * b, face) * rows + np.take(c, face)
+        inverse = np.clip(inverse, np.take(limits[0], face), np.take(limits[1], face))
+        at = (rows + corner[0]) * self.shape[1] + (columns + corner[1])
+        nearer = np.flatnonzero(inverse > np.take(self.inverse, at))
+        at = at[nearer]
+        self.inverse.ravel()[at] = inverse[nearer]
+        self.surface.ravel()[at] = face[nearer] + np.int32(first)

@@ -29,6 +29,11 @@ class Weather:
     ambient: float = 1.0  # what is lit without headlights
     rain: bool = False
 
+    @property
+    def dark(self) -> bool:
+        """Whether headlights are what one sees by."""
+        return self.ambient < 1
+
 
 WEATHERS = {
     "clear": Weather((105, 155, 225), (190, 210, 235), sunny=True),
@@ -38,12 +43,12 @@ WEATHERS = {
         (128, 133, 141), (160, 164, 168), contrast=0.62, lift=32, extinction=0.010, noise=6, lamps=True, rain=True
     ),
     "fog": Weather((186, 189, 191), (196, 198, 199), contrast=0.85, extinction=0.040, noise=5, lamps=True),
-    "night": Weather((28, 32, 58), (62, 62, 78), tint=(0.95, 0.95, 1.1), ambient=0.17, noise=10, lamps=True),
+    "night": Weather((28, 32, 58), (62, 62, 78), tint=(0.95, 0.95, 1.1), ambient=0.22, noise=9, lamps=True),
 }
 _FOG = np.array((190, 192, 195), np.float32)
 # strength of fine and coarse texture of each segmentation class
-_FINE = np.array((0.05, 0.05, 0.06, 0.16, 0.01, 0.03, 0.03, 0.03, 0.05, 0.05, 0.02), np.float32)
-_COARSE = np.array((0.06, 0.05, 0.05, 0.12, 0.03, 0.03, 0.04, 0.03, 0.03, 0.03, 0.02), np.float32)
+_FINE = np.array((0.05, 0.05, 0.05, 0.16, 0.01, 0.03, 0.03, 0.03, 0.05, 0.05, 0.02), np.float32)
+_COARSE = np.array((0.05, 0.05, 0.035, 0.12, 0.03, 0.025, 0.03, 0.025, 0.03, 0.03, 0.02), np.float32)
 _TENT = np.array((0.25, 0.5, 0.25), np.float32)
 
 
@@ -57,14 +62,14 @@ def photograph(
     inverse = canvas.inverse[1::2, 1::2]
     image = image * np.float32(weather.contrast) + np.float32(weather.lift)
     tint = np.asarray(scene.light.tint) * weather.tint * scene.light.gain
-    if weather.ambient < 1:
+    if weather.dark:
         image *= _headlights(canvas, inverse, weather.ambient)[..., None]
     image *= tint.astype(np.float32)
     if weather.extinction:
         clear = np.exp(-weather.extinction / np.maximum(inverse, np.float32(1 / 250)))[..., None]
         image = image * clear + _FOG * np.float32(scene.light.gain) * (1 - clear)
     if weather.lamps:
-        image += _glow(canvas, image.shape[:2], weather.ambient < 1)
+        image += _glow(canvas, image.shape[:2], weather.dark)
     if weather.rain:
         image = _rain(image, rng)
     height, width = image.shape[:2]
@@ -75,18 +80,22 @@ def photograph(
 
 def _lit_surfaces(canvas: Canvas, table: Table, scene: Scene, weather: Weather, driven: float) -> Image:
     """Colours of all points ``[2H, 2W, 3]``: texture on everything, shadow on the ground alone."""
-    surface = canvas.surface
-    colours = np.take(table.colours, surface, axis=0)
-    sky = surface == 0
-    height = np.clip(np.arange(len(surface)) / (2 * max(canvas.camera.horizon, 1)), 0, 1)[:, None, None]
-    gradient = np.asarray(weather.zenith) * (1 - height) + np.asarray(weather.haze) * height
-    colours = np.where(sky[..., None], gradient.astype(np.float32), colours)
+    surface = canvas.surface.astype(np.intp)
+    colours = np.take(table.colours, surface, axis=0, mode="clip")
+    height = np.clip(np.arange(len(surface)) / (2 * max(canvas.camera.horizon, 1)), 0, 1)[:, None]
+    gradient = (np.asarray(weather.zenith) * (1 - height) + np.asarray(weather.haze) * height).astype(np.float32)
+    rows, columns = np.nonzero(surface == 0)
+    colours[rows, columns] = gradient[rows]
     fine, coarse = _noise(*surface.shape)
-    shift = (scene.texture % surface.shape[0], (scene.texture // 997 + round(20 * driven)) % surface.shape[1])
-    gain = 1 + np.take(_FINE[table.kinds], surface) * np.roll(fine, shift, (0, 1))
-    gain += np.take(_COARSE[table.kinds], surface) * np.roll(coarse, shift, (0, 1))
-    gain *= np.where(np.take(table.ground, surface), canvas.shade() / np.float32(255), np.float32(1))
-    colours *= gain[..., None]
+    down, left = scene.texture % len(surface), (scene.texture // 997 + round(20 * driven)) % surface.shape[1]
+    kinds = np.take(table.kinds, surface, mode="clip")
+    gain = np.take(_FINE, kinds) * np.roll(fine, (down, -left), (0, 1))
+    gain += np.take(_COARSE, kinds) * np.roll(coarse, (down, -left), (0, 1))
+    gain += 1
+    shade = canvas.shade()
+    shade[~np.take(table.ground, surface, mode="clip")] = 255
+    gain *= shade
+    colours *= (gain * np.float32(1 / 255))[..., None]
     return colours
 
 
@@ -110,7 +119,7 @@ def _headlights(canvas: Canvas, inverse: Image, ambient: float) -> Image:
     y = (np.arange(height, dtype=np.float32) + 0.5 - 0.82 * height) / (0.34 * height)
     beam = np.exp(-(x * x))[None] * np.exp(-(y * y))[:, None]
     near = np.exp(-1 / np.maximum(inverse, np.float32(1 / 250)) / 45)
-    return (ambient + 0.75 * beam * near * (inverse > 0)).astype(np.float32)
+    return (ambient + 0.9 * beam * near * (inverse > 0)).astype(np.float32)
 
 
 def _glow(canvas: Canvas, size: tuple[int, int], night: bool) -> Image:

@@ -39,7 +39,11 @@ class Thing:
 
 @dataclass(frozen=True)
 class Frame:
-    """An image and its truth. Things that are too small or hidden to be labeled are still in ``semantic`` and ``depth``."""
+    """An image and its truth.
+
+    A thing with fewer than 14 visible pixels, less than 25 % of its pixels visible, or a side under 3 pixels is not
+    labeled as an object; ``semantic`` and ``depth`` keep it.
+    """
 
     image: NDArray[np.uint8]  # [H, W, 3] RGB
     semantic: NDArray[np.uint8]  # [H, W] class
@@ -75,34 +79,35 @@ def render(scene: Scene, frame: int, size: tuple[int, int], rng: np.random.Gener
 
 
 def _draw_still(canvas: Canvas, scene: Scene, driven: float) -> None:
-    sunny = WEATHERS[scene.condition].sunny
+    weather = WEATHERS[scene.condition]
+    light = scene.light if weather.sunny else None
     draw_ground(canvas, scene, driven)
     draw_skyline(canvas, scene)
     for building in scene.buildings:
         if building.far - driven > 2:
-            draw_building(canvas, building, scene.light, driven, sunny)
+            draw_building(canvas, building, light, driven, weather.dark)
     for tree in scene.trees:
         if 2.5 < tree.z - driven < _VISTA:
-            draw_tree(canvas, tree, scene.light, driven, sunny)
+            draw_tree(canvas, tree, light, driven)
     for board in scene.boards:
         if 2.5 < board.z - driven < _VISTA:
-            draw_board(canvas, board, scene.light, driven, sunny)
+            draw_board(canvas, board, light, driven)
 
 
 def _draw_things(canvas: Canvas, scene: Scene, frame: int, driven: float) -> list[_Drawn]:
     """Draws all things; thing k owns the surfaces with owner k + 1."""
     weather, camera = WEATHERS[scene.condition], canvas.camera
+    light = scene.light if weather.sunny else None
     drawn: list[_Drawn] = []
     for vehicle in scene.vehicles:
         pose = pose_of(camera, vehicle, vehicle.speed * frame - driven)
         base = footprint(pose, vehicle)
         if base[:, 1].max() < 1.5 or pose.z > _VISTA:
             continue
-        light = scene.light if weather.sunny else None
         alone = draw_vehicle(canvas, vehicle, pose, light, len(drawn) + 1, weather.lamps)
         cast_contact(canvas, base)
-        if weather.sunny:
-            cast_shadow(canvas, scene.light, base, vehicle.height)
+        if light:
+            cast_shadow(canvas, light, base, vehicle.height)
         drawn.append(_Drawn(vehicle.kind, pose.z, alone, keypoints_of(pose, vehicle)))
     for person in scene.people:
         z = person.z + person.speed * frame - driven
@@ -111,12 +116,12 @@ def _draw_things(canvas: Canvas, scene: Scene, frame: int, driven: float) -> lis
             drawn.append(_Drawn(person.kind, z, draw_person(canvas, person, x, z, frame, len(drawn) + 1), None))
             base = np.array(((x - 0.25, z - 0.12), (x + 0.25, z - 0.12), (x + 0.25, z + 0.12), (x - 0.25, z + 0.12)))
             cast_contact(canvas, base)
-            if weather.sunny:
-                cast_shadow(canvas, scene.light, base, person.height)
+            if light:
+                cast_shadow(canvas, light, base, person.height)
     for sign in scene.signs:
         z = sign.z - driven
         if 2.5 < z < _VISTA:
-            alone = draw_sign(canvas, sign, camera.along(sign.x, z), z, len(drawn) + 1, weather.ambient < 1)
+            alone = draw_sign(canvas, sign, camera.along(sign.x, z), z, len(drawn) + 1, weather.dark)
             drawn.append(_Drawn(SIGN, z, alone, None))
     return drawn
 

@@ -1,4 +1,4 @@
-"""What a synthetic street holds: its classes, kinds of street, conditions, the parts of a scene, and the plan of a split.
+"""What a synthetic street holds: classes, kinds of street, conditions, the parts of a scene, and the plan of a split.
 
 World axes: x metres to the right, y up from the ground, z ahead. The camera stands at x = 0 in the middle of its lane.
 """

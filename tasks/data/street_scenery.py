@@ -22,7 +22,7 @@ _SKYLINE = 120.0  # metres
 _LINE = (205.0, 205.0, 195.0)
 _TRUNK = (78.0, 60.0, 45.0)
 _LIT_WINDOW = (250.0, 215.0, 130.0)
-_CIRCLE = np.linspace(0, 2 * np.pi, 11)[:-1]
+_CIRCLE = tuple((float(np.cos(a)), float(np.sin(a))) for a in np.linspace(0, 2 * np.pi, 11)[:-1])
 
 
 def scaled(colour: Colour, factor: float) -> Colour:
@@ -102,8 +102,8 @@ def _square(x: float, z: float, half: float) -> Floats:
 # ---- houses --------------------------------------------------------------------------------------------------------
 
 
-def draw_building(canvas: Canvas, building: Building, light: Light, ego: float, sunny: bool) -> None:
-    """A facade along the road with its windows, the end wall that faces the camera, and the shadow."""
+def draw_building(canvas: Canvas, building: Building, light: Light | None, ego: float, dark: bool) -> None:
+    """A facade along the road with its windows (some lit when it is dark), the near end wall, and the shadow."""
     camera = canvas.camera
     near, far = max(building.near - ego, 0.0), building.far - ego
     depth = building.side * 12
@@ -111,20 +111,20 @@ def draw_building(canvas: Canvas, building: Building, light: Light, ego: float, 
     sprite = Sprite(BUILDING)
     if building.near > ego:
         wall = [(front, 0, near), (front + depth, 0, near), (front + depth, building.height, near)]
-        facing = 1 - 0.2 * light.sun[1] if sunny else 0.85
+        facing = 1 - 0.2 * light.sun[1] if light else 0.85
         sprite.face([*wall, (front, building.height, near)], scaled(building.colour, 0.85 * facing))
-    facing = 0.9 - 0.22 * building.side * light.sun[0] if sunny else 0.9
+    facing = 0.9 - 0.22 * building.side * light.sun[0] if light else 0.9
     wall = [(front, 0, near), (back, 0, far), (back, building.height, far)]
     sprite.face([*wall, (front, building.height, near)], scaled(building.colour, facing))
     if near < 50:
-        _draw_windows(canvas, sprite, building, ego)
+        _draw_windows(canvas, sprite, building, ego, dark)
     canvas.stand(sprite)
-    if sunny:
+    if light:
         outline = np.array(((front, near), (back, far), (back + depth, far), (front + depth, near)))
         cast_shadow(canvas, light, outline, building.height)
 
 
-def _draw_windows(canvas: Canvas, sprite: Sprite, building: Building, ego: float) -> None:
+def _draw_windows(canvas: Canvas, sprite: Sprite, building: Building, ego: float, dark: bool) -> None:
     camera, floors, windows = canvas.camera, len(building.lit), len(building.lit[0])
     length, storey = (building.far - building.near) / windows, building.height / (floors + 0.3)
     near, far = max(building.near - ego, 0.0), building.far - ego
@@ -139,34 +139,32 @@ def _draw_windows(canvas: Canvas, sprite: Sprite, building: Building, ego: float
             y0 = storey * (floor + 0.35)
             y1 = y0 + storey * 0.5
             sprite.face([(x0, y0, z0), (x1, y0, z1), (x1, y1, z1), (x0, y1, z0)], building.glass)
-            if building.lit[floor][window]:
+            if dark and building.lit[floor][window]:
                 middle = ((x0 + x1) / 2 - 0.05 * building.side, (y0 + y1) / 2, (z0 + z1) / 2)
-                canvas.lamps.append(Lamp(middle, 0.4 * storey, scaled(_LIT_WINDOW, 0.45)))
+                canvas.lamps.append(Lamp(middle, 0.2 * storey, scaled(_LIT_WINDOW, 0.5)))
 
 
 # ---- trees and boards ----------------------------------------------------------------------------------------------
 
 
-def draw_tree(canvas: Canvas, tree: Tree, light: Light, ego: float, sunny: bool) -> None:
+def draw_tree(canvas: Canvas, tree: Tree, light: Light | None, ego: float) -> None:
     """A trunk and the blobs of its crown, flat towards the camera."""
     z = tree.z - ego
     x, height = canvas.camera.along(tree.x, z), tree.height
     sprite = Sprite(VEGETATION)
     trunk, top = 0.03 * height + 0.05, 0.6 * height
     sprite.card([(x - trunk, 0), (x + trunk, 0), (x + trunk, top), (x - trunk, top)], z, _TRUNK)
-    lit = 1 + (0.15 if sunny else 0.05)
+    lit = 1 + (0.15 if light else 0.05)
     for index, (dx, y, radius) in enumerate(tree.crown):
-        circle = zip(np.cos(_CIRCLE).tolist(), np.sin(_CIRCLE).tolist(), strict=True)
-        rim = [(x + height * (dx + radius * c), height * (y + radius * s)) for c, s in circle]
+        rim = [(x + height * (dx + radius * c), height * (y + radius * s)) for c, s in _CIRCLE]
         sprite.card(rim, z, scaled(tree.colour, lit - 0.12 * (index % 3)))
     canvas.stand(sprite)
-    cast_contact(canvas, _square(x, z, trunk))
-    if sunny:
+    if light:
         crown = _square(x, z, 0.22 * height) + 0.55 * height * np.asarray(light.shadow)
         cast_shadow(canvas, light, crown, 0.3 * height)
 
 
-def draw_board(canvas: Canvas, board: Board, light: Light, ego: float, sunny: bool) -> None:
+def draw_board(canvas: Canvas, board: Board, light: Light | None, ego: float) -> None:
     """A plain board or bin: built, but no thing."""
     z = board.z - ego
     x, half = canvas.camera.along(board.x, z), board.width / 2
@@ -180,5 +178,5 @@ def draw_board(canvas: Canvas, board: Board, light: Light, ego: float, sunny: bo
     canvas.stand(sprite)
     outline = np.array(((x - half, z), (x + half, z), (x + half, z + 0.3), (x - half, z + 0.3)))
     cast_contact(canvas, outline)
-    if sunny:
+    if light:
         cast_shadow(canvas, light, outline, board.height)

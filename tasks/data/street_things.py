@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import atan, copysign, cos, sin
 
 import numpy as np
 
-from tasks.data.street_canvas import Camera, Canvas, Floats, Lamp, Sprite
+from tasks.data.street_canvas import Camera, Canvas, Floats, Lamp, Sprite, cross
 from tasks.data.street_scene import BUILDING, BUS, CAR, CYCLIST, SIGN, TRUCK, Colour, Light, Person, Sign, Vehicle
 from tasks.data.street_scenery import scaled
 
@@ -44,14 +45,17 @@ class Pose:
     def world(self, points: Sequence[Sequence[float]] | Floats) -> Floats:
         """World points ``[n, 3]`` of vehicle points ``[n, 3]``."""
         forward, right, up = np.asarray(points, dtype=np.float64).T
-        cos, sin = np.cos(self.yaw), np.sin(self.yaw)
-        return np.stack((self.x + right * cos + forward * sin, up, self.z + forward * cos - right * sin), axis=1)
+        out, c, s = np.empty((len(up), 3)), cos(self.yaw), sin(self.yaw)
+        out[:, 0] = self.x + right * c + forward * s
+        out[:, 1] = up
+        out[:, 2] = self.z + forward * c - right * s
+        return out
 
 
 def pose_of(camera: Camera, vehicle: Vehicle, moved: float) -> Pose:
     """The pose of a vehicle that is ``moved`` metres ahead of its z of frame 0; it turns with the road."""
     z = vehicle.z + moved
-    return Pose(camera.along(vehicle.x, z), z, vehicle.yaw + float(np.arctan(2 * camera.bend * z)))
+    return Pose(camera.along(vehicle.x, z), z, vehicle.yaw + atan(2 * camera.bend * z))
 
 
 def footprint(pose: Pose, vehicle: Vehicle) -> Floats:
@@ -119,7 +123,7 @@ class _Body:
             for u in up
         ]
         quads = self.pose.world(corners)[_FACES]
-        inward = np.cross(quads[:, 1] - quads[:, 0], quads[:, 2] - quads[:, 0])
+        inward = cross(quads[:, 1] - quads[:, 0], quads[:, 2] - quads[:, 0])
         inward /= np.linalg.norm(inward, axis=1, keepdims=True)
         seen = (inward * (quads.mean(1) - (0.0, self.eye, 0.0))).sum(1) > 0
         light = _SIDE_LIGHT
@@ -128,14 +132,14 @@ class _Body:
         visible = {}
         for side in np.flatnonzero(seen).tolist():
             visible[_SIDES[side]] = quads[side]
-            self.sprite.face(quads[side], scaled(colour, float(light[side])))
+            self.sprite.face(quads[side].tolist(), scaled(colour, float(light[side])))
         return visible
 
     def patch(self, quad: Floats, along: tuple[float, float], up: tuple[float, float], colour: Colour) -> None:
         """Draws a rectangle of a side; ``along`` and ``up`` are shares of the side."""
         shares = [(along[0], up[0]), (along[1], up[0]), (along[1], up[1]), (along[0], up[1])]
         weights = np.array([((1 - s) * (1 - t), s * (1 - t), s * t, (1 - s) * t) for s, t in shares])
-        self.sprite.face(weights @ quad, colour)
+        self.sprite.face((weights @ quad).tolist(), colour)
 
 
 def draw_vehicle(canvas: Canvas, vehicle: Vehicle, pose: Pose, light: Light | None, owner: int, lamps: bool) -> int:
@@ -148,16 +152,15 @@ def draw_vehicle(canvas: Canvas, vehicle: Vehicle, pose: Pose, light: Light | No
     axle, wide = 0.32 * vehicle.length, vehicle.width / 2
     wheels = [(a, w) for a in (-axle, axle) for w in (-wide, wide)]
     for forward, right in wheels:  # as seen from behind or ahead; the body hides their upper part
-        inner = right - np.sign(right) * 0.22
+        inner = right - copysign(0.22, right)
         tread = [(forward, right, 0.0), (forward, inner, 0.0), (forward, inner, 0.6), (forward, right, 0.6)]
-        body.sprite.face(pose.world(tread), _TYRE)
+        body.sprite.face(pose.world(tread).tolist(), _TYRE)
     {CAR: _draw_car, TRUCK: _draw_truck, BUS: _draw_bus}[vehicle.kind](body, vehicle, lamps)
     for forward, right in wheels:
-        hub = pose.world([(forward, right, _WHEEL)])[0]
-        outward = (np.cos(pose.yaw) * hub[0] - np.sin(pose.yaw) * hub[2]) * np.sign(right)
-        if outward < 0:
+        across = right + pose.x * cos(pose.yaw) - pose.z * sin(pose.yaw)  # from the camera, to the vehicle's right
+        if across * right < 0:  # its outer side is seen
             disc = [(forward + _WHEEL * c, right, _WHEEL + _WHEEL * s) for c, s in _CIRCLE]
-            body.sprite.face(pose.world(disc), _TYRE)
+            body.sprite.face(pose.world(disc).tolist(), _TYRE)
     if lamps:
         canvas.lamps += _shine(pose, vehicle)
     return canvas.stand(body.sprite, owner)
@@ -196,7 +199,7 @@ def _draw_truck(body: _Body, truck: Vehicle, lamps: bool) -> None:
     half, wide = truck.length / 2, truck.width / 2
     body.block((-half, half), (0.2 - wide, wide - 0.2), (0.35, 0.8), (40.0, 40.0, 42.0))
     parts = [_draw_cargo, _draw_cab]
-    if np.cos(body.pose.yaw) * body.pose.z + np.sin(body.pose.yaw) * body.pose.x > 0:  # it drives away: cab first
+    if cos(body.pose.yaw) * body.pose.z + sin(body.pose.yaw) * body.pose.x > 0:  # it drives away: cab first
         parts.reverse()
     for part in parts:
         part(body, truck)
@@ -280,7 +283,7 @@ def _oval(x: float, y: float, wide: float, high: float) -> list[tuple[float, flo
 
 def _draw_pedestrian(sprite: Sprite, person: Person, at: tuple[float, float], phase: float) -> None:
     (x, z), high = at, person.height
-    swing = 0.16 * float(np.sin(phase)) * (0.4 + 0.6 * person.slimness)
+    swing = 0.16 * sin(phase) * (0.4 + 0.6 * person.slimness)
     hip, shoulder = 0.48 * high, 0.8 * high
     sprite.card(_limb((x, hip), (x - swing, 0.0), 0.17), z, person.trousers)
     sprite.card(_limb((x, hip), (x + swing, 0.0), 0.17), z, scaled(person.trousers, 0.85))
@@ -300,7 +303,7 @@ def _draw_cyclist(sprite: Sprite, person: Person, at: tuple[float, float], phase
         sprite.card(_oval(x + dx, wheel, 0.75 * wheel * max(slim, 0.2), 0.75 * wheel), z, (95.0, 95.0, 98.0))
     frame = [(x, 0.35), (x + base, wheel), (x + 0.7 * base, 0.95), (x - 0.1 * slim - 0.02, 0.95), (x - base, wheel)]
     sprite.card(frame, z, scaled(person.trousers, 0.9))
-    foot = (x + 0.1 * slim * float(np.cos(phase)), 0.28 + 0.1 * float(np.sin(phase)))
+    foot = (x + 0.1 * slim * cos(phase), 0.28 + 0.1 * sin(phase))
     sprite.card(_limb((x - 0.05, 0.95), foot, 0.2), z, scaled(person.trousers, 0.6))
     lean = 0.28 * max(slim, 0.3)
     torso = [(x - 0.2, 0.95), (x + 0.15, 0.92), (x + lean, 1.45), (x - 0.1, 1.5)]

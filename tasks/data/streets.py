@@ -1,8 +1,9 @@
 """Synthetic street scenes whose truth is known exactly: the embedded data set, of any size, with no download.
 
 It is made to be uneven, as recorded streets are: a few kinds of street fill long, nearly repeating sequences, the rest
-is rare, short and harder, and validation and test are flatter than the pool. **This favours strategies that look for the
-unusual.** ``redundancy``, ``tail``, ``held_out_tail`` and ``rare_difficulty`` set how much; name them beside any result.
+is rare, short and harder, and validation and test are flatter than the pool. **This favours strategies that look for
+the unusual.** ``redundancy``, ``tail``, ``held_out_tail`` and ``rare_difficulty`` set how much: name them beside any
+result. Truth is exact, for it is looked up where the image is: see ``street_canvas``.
 """
 
 import io
@@ -95,8 +96,9 @@ class Streets:
     def records(self, folder: Path) -> Iterator[Record]:
         """Every image of every split, written to ``images/``, ``semantic/`` and ``depth/`` under ``folder``.
 
-        A file appears under its name only when it is complete, so a killed run leaves nothing broken. All images are made
-        anew each time (a few milliseconds each): files that lie there may be those of another seed or size.
+        A file appears under its name only when it is complete, so a killed run leaves nothing broken. All images are
+        made anew each time (a few milliseconds each): files that lie there may be those of another seed or size.
+        Things too small or too hidden to be labeled (see ``Frame``) are no objects, but stay in the maps.
         """
         for name in ("images", "semantic", "depth"):
             (folder / name).mkdir(parents=True, exist_ok=True)

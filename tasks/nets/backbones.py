@@ -1,13 +1,12 @@
 """Shared bodies and the feature pyramid: images to maps of falling resolution."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
+from typing import cast
 
 import timm
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FrozenBatchNorm2d
 
 from tasks.nets.heads import batch_norm, conv_block
@@ -20,7 +19,9 @@ class Residual(nn.Module):
         super().__init__()
         self.first = conv_block(channels, channels, batch_norm)
         self.second = conv_block(channels, channels, batch_norm)[:2]
-        nn.init.constant_(self.second[1].weight, 0.2)  # near the identity at first: short trainings start faster
+        nn.init.constant_(
+            cast(nn.BatchNorm2d, self.second[1]).weight, 0.2
+        )  # near the identity at first: short trainings start faster
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.second(self.first(x)))
@@ -48,7 +49,7 @@ class SmallBody(nn.Module):
 
 
 class ResNetBody(nn.Module):
-    """ResNet-50 of torchvision: maps at strides 4, 8, 16, 32."""
+    """ResNet-50 of torchvision, its keys kept: maps at strides 4, 8, 16, 32."""
 
     channels = (256, 512, 1024, 2048)
 
@@ -57,10 +58,17 @@ class ResNetBody(nn.Module):
         net = torchvision.models.resnet50(
             weights=weights, norm_layer=FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
         )
-        self.body = IntermediateLayerGetter(net, {f"layer{i + 1}": str(i) for i in range(4)})
+        for name, module in net.named_children():
+            if name not in ("avgpool", "fc"):
+                self.add_module(name, module)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        return list(self.body(images).values())
+        maps, x = [], images
+        for name, module in self.named_children():
+            x = module(x)
+            if name.startswith("layer"):
+                maps.append(x)
+        return maps
 
 
 class HrnetBody(nn.Module):

@@ -1,6 +1,6 @@
 """From dense scores to detections: a batch at a time, exact, the same in any company."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,14 +25,20 @@ class Decode:
             raise ValueError(f"decode: {self}; expected score in [0, 1), nms in (0, 1], top and candidates at least 1")
 
 
+STANDARD = Decode()
+
+
 @dataclass(frozen=True)
 class Candidates:
-    """Pairs of a location and a class that passed the threshold, in the order of image, location, class; ``[M]`` each."""
+    """Locations and classes that passed the threshold, in the order of image, location, class; ``[M]`` each."""
 
     image: Tensor
     location: Tensor
     label: Tensor
     score: Tensor
+
+
+Suppress = Callable[[Tensor, Candidates], Tensor]
 
 
 def candidates(scores: Tensor, cells: Sequence[int], settings: Decode) -> Candidates:
@@ -54,23 +60,37 @@ def candidates(scores: Tensor, cells: Sequence[int], settings: Decode) -> Candid
     return Candidates(image, index // classes, index % classes, value)
 
 
-def decode(scores: Tensor, probs: Tensor, boxes: Tensor, cells: Sequence[int], size: Size, settings: Decode) -> list[Detections]:
+def decode(
+    scores: Tensor,
+    probs: Tensor,
+    boxes: Tensor,
+    cells: Sequence[int],
+    size: Size,
+    settings: Decode,
+    suppress: Suppress | None = None,
+) -> list[Detections]:
     """The detections of each image, best first (ties: the lower location, then class).
 
-    ``scores [B, A, C]`` rank and are thresholded, ``probs [B, A, K]`` are handed on, ``boxes [B, A, 4]`` xyxy pixels are
-    clipped to the image; ``cells`` says how many of the A locations each level has.
+    ``scores [B, A, C]`` rank and are thresholded, ``probs [B, A, K]`` are handed on, ``boxes [B, A, 4]`` xyxy pixels
+    are clipped to the image; ``cells`` says how many of the A locations each level has; ``suppress``, given
+    the candidates and their boxes ``[M, 4]``, answers with the indices to keep (default: class-wise NMS).
     """
     found = candidates(scores, cells, settings)
     limits = torch.tensor([size[1], size[0], size[1], size[0]], device=boxes.device, dtype=boxes.dtype)
     box = torch.minimum(boxes[found.image, found.location].clamp(min=0), limits)
-    group = found.image * scores.shape[2] + found.label
-    # float64: the offsets that keep the groups apart cost no precision, so company cannot change an answer
-    keep = batched_nms(box.double(), found.score.double(), group, settings.nms).sort().values
+    keep = (_nms(box, found, scores.shape[2], settings) if suppress is None else suppress(box, found)).sort().values
     best = found.score[keep].argsort(descending=True, stable=True)
     keep = keep[best]
     keep = keep[found.image[keep].argsort(stable=True)]
-    counts = torch.bincount(found.image[keep], minlength=len(scores)).tolist()
-    prob = probs[found.image[keep], found.location[keep]]
-    rows = zip(box[keep].split(counts), found.score[keep].split(counts), found.label[keep].split(counts), prob.split(counts), strict=True)
-    top = settings.top
-    return [Detections(b[:top], s[:top], c[:top], p[:top]) for b, s, c, p in rows]
+    image, location = found.image[keep], found.location[keep]
+    counts: list[int] = torch.bincount(image, minlength=len(scores)).tolist()
+    columns = (box[keep], found.score[keep], found.label[keep], probs[image, location])
+    rows = zip(*(torch.split(column, counts) for column in columns), strict=True)
+    return [Detections(*(column[: settings.top] for column in row)) for row in rows]
+
+
+def _nms(boxes: Tensor, found: Candidates, classes: int, settings: Decode) -> Tensor:
+    # float64: the offsets that keep the groups apart cost no precision, so company cannot change an answer
+    group = found.image * classes + found.label
+    kept: Tensor = batched_nms(boxes.double(), found.score.double(), group, settings.nms)
+    return kept

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, log
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
-from tasks.nets.decode import Decode, decode
+from tasks.nets.decode import STANDARD, Decode, decode
 from tasks.nets.heads import Answers, Norm, Size
 from tasks.types import Objects, Target
 
@@ -72,12 +73,12 @@ def boxes_of(points: Tensor, sides: Tensor) -> Tensor:
 
 
 def sides_of(points: Tensor, boxes: Tensor) -> Tensor:
-    """Distances left, top, right, bottom ``[..., 4]`` of ``points [..., 2]`` in ``boxes [..., 4]``; negative outside."""
+    """Distances left, top, right, bottom ``[..., 4]`` of ``points [..., 2]`` to ``boxes``; negative outside."""
     return torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], -1)
 
 
 def assign(grid: Grid, boxes: Tensor, crowd: Tensor) -> Assignment:
-    """The object of each location: inside the box, near its centre, of the level's size; the smallest where several fit.
+    """The object of each location: around it, near its centre, of the level's size; the smallest where several fit.
 
     ``boxes [B, N, 4]`` are padded with zeros, ``crowd [B, N]`` with False. Tian et al. 2019, Section 3.2, with the
     centre sampling of their later code.
@@ -105,7 +106,7 @@ def centerness_of(sides: Tensor) -> Tensor:
 
 
 def padded(targets: Sequence[Target | None], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes ``[B, N, 4]``, labels ``[B, N]`` and crowd ``[B, N]`` of a batch; zeros and False where there is no object."""
+    """Boxes ``[B, N, 4]``, labels ``[B, N]``, crowd ``[B, N]`` of a batch; zeros and False where there is no object."""
     boxes, labels, crowd = [], [], []
     for target in targets:
         if target is not None and not isinstance(target, Objects):
@@ -169,18 +170,14 @@ class FcosHead(nn.Module):
         depth: int = 4,
         shared: bool = False,
         reach: float = 8.0,
-        settings: Decode = Decode(),
+        settings: Decode = STANDARD,
     ) -> None:
         super().__init__()
-        self.classes, self.strides, self.first, self.reach, self.settings = classes, tuple(strides), first, reach, settings
+        self.strides, self.first, self.reach, self.settings = tuple(strides), first, reach, settings
         self.towers = nn.ModuleList(_Tower(channels, depth, len(strides), norm) for _ in range(1 if shared else 2))
-        self.classify = nn.Conv2d(channels, classes, 3, padding=1)
-        self.regress = nn.Conv2d(channels, 5, 3, padding=1)  # four sides and the centerness
+        self.classify = _output(channels, classes, bias=-log(99.0))  # a prior of 1 %: Lin et al. 2017, focal loss
+        self.regress = _output(channels, 5, bias=0.0)  # four sides and the centerness
         self.scale = nn.Parameter(torch.ones(len(strides)))
-        for conv in (self.classify, self.regress):
-            nn.init.normal_(conv.weight, std=0.01)
-            nn.init.zeros_(conv.bias)
-        nn.init.constant_(self.classify.bias, -log(99.0))  # a prior of 1 %: Lin et al. 2017, focal loss
 
     def forward(self, maps: Sequence[Tensor]) -> Dense:
         """Raw answers at every location."""
@@ -200,7 +197,7 @@ class FcosHead(nn.Module):
         return fcos_losses(self(maps), targets)
 
     def answers(self, maps: Sequence[Tensor], size: Size, *, outputs: bool, dense: bool) -> Answers:
-        """Decoded detections (score: root of class times centerness) and, where wanted, the logits of every location."""
+        """Decoded detections (score: root of class times centerness); ``dense``: the logits of every location."""
         raw = self(maps)
         found = []
         if outputs:
@@ -216,14 +213,21 @@ class _Tower(nn.Module):
     def __init__(self, channels: int, depth: int, levels: int, norm: Norm) -> None:
         super().__init__()
         self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(depth))
-        self.norms = nn.ModuleList(nn.ModuleList(norm(channels) for _ in range(levels)) for _ in range(depth))
+        self.norms = nn.ModuleList(nn.ModuleList(norm(channels) for _ in range(depth)) for _ in range(levels))
         for conv in self.convs:
-            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+            nn.init.kaiming_normal_(cast(nn.Conv2d, conv).weight, nonlinearity="relu")
 
     def forward(self, x: Tensor, level: int) -> Tensor:
-        for conv, norms in zip(self.convs, self.norms, strict=True):
-            x = F.relu(norms[level](conv(x)), inplace=True)
+        for conv, norm in zip(self.convs, cast(nn.ModuleList, self.norms[level]), strict=True):
+            x = F.relu(norm(conv(x)), inplace=True)
         return x
+
+
+def _output(inputs: int, outputs: int, bias: float) -> nn.Conv2d:
+    conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.constant_(cast(Tensor, conv.bias), bias)
+    return conv
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from tasks.classes import ClassMap
 from tasks.types import Output, Target
 
 Norm = Callable[[int], nn.Module]
@@ -50,3 +51,14 @@ def conv_block(inputs: int, outputs: int, norm: Norm, stride: int = 1) -> nn.Seq
     conv = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     return nn.Sequential(conv, norm(outputs), nn.ReLU(inplace=True))
+
+
+def outputs_of(classes: ClassMap, tasks: Sequence[str]) -> dict[str, int]:
+    """``{task: number of classes}`` of the tasks that a dense net can learn; ValueError for others."""
+    counts = {"detection": len(classes.detection), "segmentation": len(classes.segmentation)}
+    for task in tasks:
+        if task not in counts:
+            raise ValueError(f"tasks: this model has no head for {task!r}; it has {sorted(counts)}")
+        if not counts[task]:
+            raise ValueError(f"tasks: the data set names no classes for {task!r}; leave the task out")
+    return {task: counts[task] for task in counts if task in tasks}

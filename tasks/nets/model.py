@@ -56,7 +56,7 @@ class MultiTaskNet(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """The shared maps of ``images [B, 3, H, W]``, RGB in 0..1. ValueError where a side is no multiple of the stride."""
+        """The shared maps of ``images [B, 3, H, W]``, RGB 0..1. ValueError where the stride does not divide a side."""
         height, width = images.shape[-2:]
         if height % self.stride or width % self.stride:
             raise ValueError(
@@ -68,7 +68,7 @@ class MultiTaskNet(nn.Module):
         return found
 
     def forward(self, batch: Batch) -> Losses:
-        """The losses of every task this model has, per image; a task without a label counts 0, connected to the graph."""
+        """The losses of every task of this model, per image; a missing label counts 0, connected to the graph."""
         maps, size = self.maps(batch.images), (batch.images.shape[-2], batch.images.shape[-1])
         values: dict[str, Tensor] = {}
         labeled: dict[str, Tensor] = {}
@@ -91,7 +91,9 @@ class MultiTaskNet(nn.Module):
         assert not self.training, "predict() in training mode: call eval() first"
         wanted = self.provides - {"detection.dense"} if heads is None else frozenset(heads)
         if unknown := wanted - self.provides:
-            raise ValueError(f"heads {sorted(unknown)}: the model does not provide them; it provides {sorted(self.provides)}")
+            raise ValueError(
+                f"heads {sorted(unknown)}: not provided by this model; expected some of {sorted(self.provides)}"
+            )
         maps, size = self.maps(images), (images.shape[-2], images.shape[-1])
         answers = self._answers(maps, size, wanted)
         pooled = [x.float().mean((2, 3)) for x in maps]

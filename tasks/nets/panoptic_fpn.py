@@ -48,7 +48,7 @@ def seg_maps(logits: Tensor) -> list[SegMap]:
 
 
 class PanopticHead(nn.Module):
-    """Every level is convolved and enlarged, step by step, to stride 4; the sum gives the classes (Kirillov et al. 2019).
+    """Every level is convolved and enlarged, step by step, to stride 4; their sum is classified (Kirillov et al. 2019).
 
     Reads the maps of ``strides`` (the first ``len(strides)``); ``loss_stride`` is the grid of the training loss.
     """

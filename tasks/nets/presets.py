@@ -1,14 +1,22 @@
-"""The networks that a YAML may name: a small one for CPUs, ResNet-50 and HRNet for GPUs."""
+"""The networks that a YAML may name: a small one for CPUs, ResNet-50 and HRNet for GPUs.
 
-from collections.abc import Sequence
+``weights`` of every preset: None starts from random values; the path of a file with a state dict loads that, either
+of the whole model (keys start with "backbone."; it must fit exactly) or of the backbone alone (a classification head
+in it is left out); any other name is one of the library's, which downloads them.
+"""
 
+from collections.abc import Mapping, Sequence
+
+from timm import list_pretrained
 from torch import nn
+from torchvision.models import ResNet50_Weights
 
 from tasks.classes import ClassMap
 from tasks.nets.backbones import HrnetBody, Pyramid, ResNetBody, SmallBody
-from tasks.nets.decode import Decode
+from tasks.nets.checkpoint import file_of, load
+from tasks.nets.decode import STANDARD, Decode
 from tasks.nets.fcos import FcosHead
-from tasks.nets.heads import batch_norm, group_norm
+from tasks.nets.heads import batch_norm, group_norm, outputs_of
 from tasks.nets.lossnet import LossPrediction
 from tasks.nets.model import MultiTaskNet
 from tasks.nets.panoptic_fpn import PanopticHead
@@ -20,12 +28,90 @@ def small(
     *,
     weights: str | None = None,
     loss_prediction: LossPrediction | None = None,
-    decode: Decode = Decode(),
+    decode: Decode = STANDARD,
     width: int = 32,
 ) -> MultiTaskNet:
-    neck = width * 5 // 4
-    body = SmallBody(width)
+    """A net for one CPU core and images of about 96x160 to 240x320; 0.6 M parameters at the default width, 1.7 M at 48.
+
+    Detection and segmentation work at strides 4 to 32, since objects of a few pixels count at such sizes.
+    """
+    if width < 8 or width % 8:
+        raise ValueError(f"model.width: {width}; expected a multiple of 8")
+    file = file_of(weights, names=())
+    body, neck, strides = SmallBody(width), width + width // 4, (4, 8, 16, 32)
     heads: dict[str, nn.Module] = {}
-    heads["detection"] = FcosHead(neck, len(classes.detection), (4, 8, 16, 32), norm=batch_norm, depth=2, shared=True, settings=decode)
-    heads["segmentation"] = PanopticHead(neck, len(classes.segmentation), (4, 8, 16, 32), width=neck, norm=batch_norm, loss_stride=2)
-    return MultiTaskNet(body, Pyramid(body.channels, neck, smooth=False), heads, channels=(neck,) * 4, stride=32, loss_prediction=loss_prediction)
+    for task, count in outputs_of(classes, tasks).items():
+        if task == "detection":
+            heads[task] = FcosHead(neck, count, strides, norm=batch_norm, depth=2, shared=True, settings=decode)
+        else:
+            heads[task] = PanopticHead(neck, count, strides, width=neck, norm=batch_norm, loss_stride=2)
+    pyramid = Pyramid(body.channels, neck, smooth=False)
+    return load(
+        MultiTaskNet(body, pyramid, heads, channels=(neck,) * 4, stride=32, loss_prediction=loss_prediction), file
+    )
+
+
+def resnet50(
+    classes: ClassMap,
+    tasks: Sequence[str],
+    *,
+    weights: str | None = None,
+    loss_prediction: LossPrediction | None = None,
+    decode: Decode = STANDARD,
+    width: int = 256,
+    depth: int = 4,
+    frozen_norm: bool = False,
+) -> MultiTaskNet:
+    """ResNet-50 with a pyramid of ``width`` channels; ``weights`` names: those of torchvision, e.g. "IMAGENET1K_V2".
+
+    ``frozen_norm`` keeps the batch norms of the backbone as they are loaded: for batches of one or two images.
+    """
+    names = tuple(ResNet50_Weights.__members__)
+    file = file_of(weights, names)
+    body = ResNetBody(weights if weights in names else None, frozen_norm)
+    heads = _large_heads(outputs_of(classes, tasks), width, depth, decode)
+    return load(_large(body, body.channels, heads, width, loss_prediction), file)
+
+
+def hrnet(
+    classes: ClassMap,
+    tasks: Sequence[str],
+    *,
+    weights: str | None = None,
+    loss_prediction: LossPrediction | None = None,
+    decode: Decode = STANDARD,
+    width: int = 256,
+    depth: int = 4,
+    variant: str = "hrnet_w18",
+) -> MultiTaskNet:
+    """HRNet of timm with a pyramid of ``width`` channels; ``weights`` names: "imagenet" or a tag of the variant."""
+    tags = tuple(name.partition(".")[2] for name in list_pretrained(f"{variant}.*"))
+    names = ("imagenet", *tags)
+    file = file_of(weights, names)
+    chosen = f"{variant}.{weights}" if weights in tags else variant
+    body = HrnetBody(chosen, pretrained=weights in names)
+    heads = _large_heads(outputs_of(classes, tasks), width, depth, decode)
+    return load(_large(body, body.channels, heads, width, loss_prediction), file)
+
+
+def _large_heads(outputs: Mapping[str, int], width: int, depth: int, decode: Decode) -> dict[str, nn.Module]:
+    """Detection at strides 8 to 128 as in FCOS, segmentation at strides 4 to 32 as in Panoptic-FPN."""
+    heads: dict[str, nn.Module] = {}
+    for task, count in outputs.items():
+        if task == "detection":
+            strides = (8, 16, 32, 64, 128)
+            heads[task] = FcosHead(width, count, strides, norm=group_norm, first=1, depth=depth, settings=decode)
+        else:
+            heads[task] = PanopticHead(width, count, (4, 8, 16, 32), width=width // 2, norm=group_norm)
+    return heads
+
+
+def _large(
+    body: nn.Module,
+    channels: Sequence[int],
+    heads: Mapping[str, nn.Module],
+    width: int,
+    loss_prediction: LossPrediction | None,
+) -> MultiTaskNet:
+    pyramid = Pyramid(channels, width, extra=2)
+    return MultiTaskNet(body, pyramid, heads, channels=(width,) * 6, stride=32, loss_prediction=loss_prediction)

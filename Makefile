@@ -1,0 +1,47 @@
+# make demo    set up and run the demonstration, about five minutes on two cores
+# make test    set up and run the default tests (no Ray)
+# make check   set up and run everything: format, lint, types, every tier of tests
+PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c '' >/dev/null 2>&1 && echo python3.12 || (command -v python3.11 >/dev/null 2>&1 && echo python3.11 || echo python3))
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+MARK   := $(VENV)/.ready
+
+export NO_ALBUMENTATIONS_UPDATE = 1
+
+.PHONY: setup demo test lint types check bench lock clean
+
+setup: $(MARK)
+
+$(MARK): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 13) else f"{sys.executable} is Python {v[0]}.{v[1]}; expected 3.11 or 3.12: type make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $(MARK)
+
+demo: setup
+	$(BIN)/mtal run demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: setup
+	$(BIN)/mypy
+
+check: lint types
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "ray or browser or slow"
+
+bench: setup
+	$(BIN)/python -m pytest -m bench -s tests/bench
+
+lock:
+	$(BIN)/uv pip compile --universal --python-version 3.11 --group dev pyproject.toml --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache dist

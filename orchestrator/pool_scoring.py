@@ -1,0 +1,153 @@
+"""Score one pool with several strategies in one pass: a model and a pool in, the list out."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import yaml
+from PIL import Image, UnidentifiedImageError
+from rich.table import Table
+
+from orchestrator.checkpoints import Card, load_model
+from orchestrator.components import Component
+from orchestrator.errors import ConfigError, RunError
+from orchestrator.identity import code_fingerprint
+from orchestrator.store import fingerprint, read_table, write_table
+from orchestrator.workers import Scored, ScoreJob, Setup, Workers
+from tasks.data.manifest import Manifest, Record, write_manifest
+
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+class Maker(Protocol):
+    """Makes workers for the time of a block."""
+
+    def __call__(self, setup: Setup) -> AbstractContextManager[Workers]: ...
+
+
+@dataclass(frozen=True)
+class PoolScores:
+    """The written scores and what they took."""
+
+    table: pa.Table  # id, key, and for each strategy <name>.value and its parts
+    names: tuple[str, ...]
+    scored: Scored
+
+
+def score_pool(
+    checkpoint: Path,
+    data: Path,
+    strategies: Sequence[str],
+    out: Path,
+    make_workers: Maker,
+    *,
+    split: str = "train",
+    batch: int = 16,
+    shard: int = 512,
+    threads: int = 1,
+    seed: int = 0,
+    gpu: bool = False,
+) -> PoolScores:
+    """Write one row an image to ``out``.
+
+    Finished shards wait beside it, so a command that was killed is carried on by typing it again.
+    """
+    components = named(strategies)
+    card = load_model(checkpoint)[1]
+    work = out.with_name(f"{out.name}.parts")
+    manifest = pool_manifest(data, card, work)
+    rows = manifest.rows(split)
+    if not len(rows):
+        raise ConfigError(
+            f"{data}: there is no image of the split {split!r}; expected at least one: choose another --split"
+        )
+    setup = Setup(
+        manifest=str(manifest.base), tasks={task: {} for task in card.tasks}, model=card.model,
+        weighting=Component("equal"), batch=batch, shard=shard, threads=threads, cache=0, gpu=gpu,
+        code=code_fingerprint(),
+    )  # fmt: skip
+    stamp = [str(checkpoint.absolute()), checkpoint.stat().st_mtime_ns, manifest.fingerprint, seed, batch, setup.code]
+    options = {name: [c.name, dict(c.options)] for name, c in components.items()}
+    job = ScoreJob(
+        folder=str(work / "scores"), checkpoint=str(checkpoint), strategies=components, seed=seed, cycle=0,
+        labeled=np.zeros(len(rows), bool), split=split, inputs=fingerprint([*stamp, options]),
+    )  # fmt: skip
+    with make_workers(setup) as workers:
+        scored = workers.score(job)
+    parts = sorted((work / "scores").glob("shard_*.parquet"))
+    table = pa.concat_tables([read_table(path).replace_schema_metadata(None) for path in parts]).drop_columns("labeled")
+    write_table(out, table)
+    shutil.rmtree(work)
+    return PoolScores(table, tuple(components), scored)
+
+
+def named(strategies: Sequence[str]) -> dict[str, Component]:
+    """Strategies by the name of their columns, from names or YAML mappings; a repeated name gets a number."""
+    found: dict[str, Component] = {}
+    for text in strategies:
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(
+                f"--strategy {text}: is not YAML; expected a name or '{{name: boxmask, tau: 0.4}}'"
+            ) from error
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+            raise ConfigError(f"--strategy {text}: has no name; expected a name or '{{name: boxmask, tau: 0.4}}'")
+        component = Component(value["name"], {k: v for k, v in value.items() if k != "name"})
+        label = component.name.split(":")[-1]
+        alike = sum(name == label or name.startswith(f"{label}-") for name in found)
+        found[f"{label}-{alike + 1}" if alike else label] = component
+    return found
+
+
+def pool_manifest(data: Path, card: Card, work: Path) -> Manifest:
+    """The manifest of a prepared folder, or one made from a folder of images."""
+    if not data.is_dir():
+        raise ConfigError(f"{data}: no such folder; expected a folder of images, or one that 'mtal prepare' wrote")
+    if (data / "manifest.parquet").is_file():
+        return Manifest.open(data)
+    paths = sorted(p for p in data.rglob("*") if p.suffix.lower() in IMAGES)
+    if not paths:
+        raise ConfigError(
+            f"{data}: holds no image ({', '.join(IMAGES)}) and no manifest.parquet; give the folder of the pool"
+        )
+    if card.size is None:
+        raise ConfigError(
+            f"{data}: the checkpoint was trained without data.size; prepare the pool first with 'mtal prepare'"
+        )
+    records = (
+        Record(id=p.relative_to(data).as_posix(), uri=str(p.absolute()), size=_size(p), split="train") for p in paths
+    )
+    work.mkdir(parents=True, exist_ok=True)
+    write_manifest(work / "manifest.parquet", records, card.classes, [255] * 256, card.size)
+    return Manifest.open(work)
+
+
+def _size(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (UnidentifiedImageError, OSError) as error:
+        raise RunError(f"{path}: is not a readable image ({error}); repair or remove it") from error
+
+
+def top_table(scores: PoolScores, top: int) -> Table:
+    """The best images of each strategy, side by side."""
+    shown = Table(title=f"{scores.table.num_rows} images; the {top} to label first")
+    shown.add_column("rank", justify="right")
+    columns: list[list[tuple[str, Any]]] = []
+    for name in scores.names:
+        shown.add_column(name)
+        value = scores.table[f"{name}.value"].to_numpy()
+        order = np.lexsort((scores.table["key"].to_numpy(), -value))[:top]
+        columns.append([(scores.table["id"][int(i)].as_py(), float(value[i])) for i in order])
+    for rank, row in enumerate(zip(*columns, strict=True)):
+        shown.add_row(str(rank + 1), *[f"{id}  [dim]{value:.4f}[/dim]" for id, value in row])
+    return shown

@@ -1,0 +1,160 @@
+"""Prepare a data set: check every image and label, and write the manifest that everything else reads."""
+
+import csv
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal, TextIO
+
+from tasks.data.checks import IMAGE_KINDS, Checked, Finding, Together, check_record
+from tasks.data.files import staged
+from tasks.data.manifest import NAME, Adapter, Record, write_manifest
+
+PROBLEMS = "problems.csv"
+_FIRST = 5  # findings that an error quotes
+
+
+class PrepareError(ValueError):
+    """The data set has faults; says which, how many, and what to do."""
+
+
+@dataclass
+class Report:
+    """What ``prepare`` found."""
+
+    images: int = 0  # that the data set lists
+    kept: int = 0  # that the manifest holds
+    objects: int = 0  # that the manifest holds
+    clipped: int = 0  # boxes that reached up to a pixel beyond their image and were cut at its border
+    splits: Counter[str] = field(default_factory=Counter)  # kept images of each split
+    counts: Counter[str] = field(default_factory=Counter)  # findings of each kind
+    first: list[Finding] = field(default_factory=list)  # the first few findings
+
+    def add(self, found: Checked) -> None:
+        """Count one image."""
+        self.images += 1
+        self.clipped += found.clipped
+        self.counts.update(one.kind for one in found.findings)
+        self.first += found.findings[: _FIRST - len(self.first)]
+        if found.record is not None:
+            self.kept += 1
+            self.objects += len(found.record.objects or ())
+            self.splits[found.record.split] += 1
+
+    def __str__(self) -> str:
+        splits = ", ".join(f"{self.splits[name]} {name}" for name in sorted(self.splits))
+        found = ", ".join(f"{count} {kind}" for kind, count in sorted(self.counts.items())) or "none"
+        return (
+            f"{self.kept} of {self.images} images ({splits}), {self.objects} objects, {self.clipped} boxes cut at the "
+            f"border; faults: {found}"
+        )
+
+
+def prepare(
+    adapter: Adapter,
+    folder: Path,
+    on_error: Literal["refuse", "skip"] = "refuse",
+    progress: Callable[[int], None] | None = None,
+    threads: int | None = None,
+) -> Report:
+    """Check every image of a data set and write ``folder/manifest.parquet``; answers what was found.
+
+    "refuse": any fault raises PrepareError and no manifest is written. "skip": an image with a fault in its files, id or
+    scene is left out, an object with a fault is left out of its image. Either way ``folder/problems.csv`` lists all
+    faults. ``progress`` is told how many images are done. Same input, same bytes; a kill leaves what was there before.
+    """
+    if on_error not in ("refuse", "skip"):
+        raise ValueError(f"prepare: on_error is {on_error!r}; expected 'refuse' or 'skip'")
+    report, refused = Report(), None
+    problems = folder / PROBLEMS
+    classes, lut = adapter.classes(), adapter.semantic_lut()
+    check = partial(check_record, base=folder, classes=classes, lut=lut)
+    with staged(problems) as draft, draft.open("w", newline="") as file:
+        checked = _in_order(adapter.records(folder), check, threads or min(8, os.cpu_count() or 1))
+        usable = _usable(checked, report, _writer(file), progress)
+        try:
+            write_manifest(folder / NAME, _unless(usable, report, folder, on_error), classes, lut, adapter.size)
+        except PrepareError as error:
+            refused = error
+    if not report.counts:
+        problems.unlink()
+    if refused is not None:
+        raise refused
+    return report
+
+
+def _in_order(
+    records: Iterator[Record], check: Callable[[Record], Checked], threads: int
+) -> Iterator[tuple[Record, Checked]]:
+    """Each record with what is left of it, in order; images are decoded on some threads, a few ahead."""
+    waiting: deque[tuple[Record, Future[Checked]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for record in records:
+            waiting.append((record, pool.submit(check, record)))
+            if len(waiting) > 4 * threads:
+                first, found = waiting.popleft()
+                yield first, found.result()
+        while waiting:
+            first, found = waiting.popleft()
+            yield first, found.result()
+
+
+def _usable(
+    checked: Iterator[tuple[Record, Checked]],
+    report: Report,
+    write: Callable[[Finding], None],
+    progress: Callable[[int], None] | None,
+) -> Iterator[Record]:
+    """The records that can be used; faults go into the report and to ``write``."""
+    together = Together()
+    for record, found in checked:
+        across = together.check(record)
+        if across:
+            found = replace(found, record=None, findings=(*found.findings, *across))
+        report.add(found)
+        for one in found.findings:
+            write(one)
+        if progress is not None:
+            progress(report.images)
+        if found.record is not None:
+            yield found.record
+
+
+def _unless(usable: Iterator[Record], report: Report, folder: Path, on_error: str) -> Iterator[Record]:
+    """The usable records, and at their end PrepareError where there is no manifest to be written."""
+    yield from usable
+    if not report.images:
+        raise PrepareError(f"{folder}: the data set lists no image; expected at least one: check its paths and splits")
+    if report.counts and on_error == "refuse":
+        raise PrepareError(_refusal(report, folder, "correct them, or leave them out with on_error 'skip'"))
+    if not report.kept:
+        raise PrepareError(_refusal(report, folder, "correct them: no image is left"))
+
+
+def _refusal(report: Report, folder: Path, advice: str) -> str:
+    counts = ", ".join(f"{count} {kind}" for kind, count in sorted(report.counts.items()))
+    lines = [f"  {one.id}: {one.sentence} [{one.kind}: {one.file}]" for one in report.first]
+    more = report.counts.total() - len(lines)
+    return "\n".join(
+        [
+            f"{folder}: {report.counts.total()} faults in {report.images} images ({counts}); expected none; no manifest "
+            f"is written: {advice}. All are in {PROBLEMS}",
+            *lines,
+            *([f"  and {more} more"] if more else []),
+        ]
+    )
+
+
+def _writer(file: TextIO) -> Callable[[Finding], None]:
+    """Writes findings as rows of a CSV file, as they come."""
+    rows = csv.writer(file)
+    rows.writerow(["kind", "dropped", "id", "file", "sentence"])
+
+    def write(one: Finding) -> None:
+        rows.writerow([one.kind, "image" if one.kind in IMAGE_KINDS else "object", one.id, one.file, one.sentence])
+
+    return write

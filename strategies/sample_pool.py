@@ -1,0 +1,102 @@
+"""A small pool and a fixed network without training, on which strategies are tried out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, conv2d
+
+from strategies.base import Seen, Strategy
+from strategies.seeing import Images, see
+from tasks.classes import ClassMap
+from tasks.seeding import key_of, rng_of
+from tasks.types import Detections, Prediction, SegMap
+
+CLASSES = ClassMap(
+    detection=("car", "person", "bus", "kite"),
+    segmentation=("sky", "road", "vehicle", "person", "tree"),
+    det_to_seg=(2, 3, 2, -1),  # two share a class, one has none
+)
+ONE_CLASS = ClassMap(detection=("car",), segmentation=("car",), det_to_seg=(0,))
+_STRIDE, _CELL = 4, 16
+
+
+@dataclass(frozen=True)
+class SampleNetwork:
+    """Answers every head from an image's pixels with fixed weights: deterministic, never trained, content matters."""
+
+    classes: ClassMap = CLASSES
+    min_score: float = 0.05
+    provides: frozenset[str] = frozenset(("detection", "segmentation", "features", "predicted_loss", "detection.dense"))
+
+    def predict(
+        self, images: Tensor, heads: Sequence[str] | None = None, inputs: Mapping[str, Tensor] | None = None
+    ) -> list[Prediction]:
+        """One prediction an image of ``[B, 3, H, W]``, H and W multiples of 16; ``heads`` limits what is answered."""
+        wanted = self.provides if heads is None else set(heads)
+        fine = avg_pool2d(images, _STRIDE)
+        coarse = avg_pool2d(images, _CELL)
+        seg = self._segment(fine) if "segmentation" in wanted else None
+        dense = conv2d(coarse - 0.5, self._weights("dense", len(self.classes.detection), 1, 9.0)) - 1.0
+        answers = []
+        for row in range(len(images)):
+            outputs: dict[str, Detections | SegMap] = {}
+            if "detection" in wanted:
+                outputs["detection"] = self._detect(dense[row], coarse[row])
+            if seg is not None:
+                outputs["segmentation"] = SegMap(seg[row])
+            answers.append(
+                Prediction(
+                    outputs,
+                    features=fine[row].flatten(1).mean(1).repeat(2) if "features" in wanted else None,
+                    predicted_loss=self._losses(coarse[row]) if "predicted_loss" in wanted else {},
+                    dense=dense[row].flatten(1).T if "detection.dense" in wanted else None,
+                )
+            )
+        return answers
+
+    def _weights(self, name: str, out: int, size: int, scale: float) -> Tensor:
+        drawn = rng_of("sample network", name).normal(0.0, scale / size, (out, 3, size, size))
+        return torch.from_numpy(drawn.astype(np.float32))
+
+    def _segment(self, fine: Tensor) -> Tensor:
+        logits = conv2d(fine - 0.5, self._weights("segmentation", len(self.classes.segmentation), 3, 8.0), padding=1)
+        ramp = torch.linspace(0.0, 1.0, fine.shape[-1])  # so that a mirrored image is answered differently
+        logits = logits + ramp * torch.arange(len(self.classes.segmentation))[:, None, None] / 2
+        return torch.log_softmax(logits, 1)
+
+    def _detect(self, dense: Tensor, coarse: Tensor) -> Detections:
+        probs = dense.sigmoid().flatten(1).T  # [A, C], a box a cell
+        scores, labels = probs.max(1)
+        y, x = torch.meshgrid(*(torch.arange(n) * _CELL + _CELL / 2 for n in dense.shape[1:]), indexing="ij")
+        centre = torch.stack([x.flatten(), y.flatten()], 1)
+        half = _CELL * (0.4 + coarse.flatten(1).T[:, :2])  # some boxes reach beyond the image
+        order = scores.sort(descending=True, stable=True).indices
+        order = order[scores[order] >= self.min_score]
+        boxes = torch.cat([centre - half, centre + half], 1)
+        return Detections(boxes[order], scores[order], labels[order], probs[order])
+
+    def _losses(self, coarse: Tensor) -> dict[str, Tensor]:
+        return {"detection": coarse.std(), "segmentation": coarse.mean()}
+
+
+def sample_images(count: int, height: int = 48, width: int = 64) -> Tensor:
+    """Patchwork images ``[count, 3, height, width]``, the same every time."""
+    patches = rng_of("sample images").random((count, 3, height // 8, width // 8), dtype=np.float32)
+    return torch.from_numpy(patches).repeat_interleave(8, 2).repeat_interleave(8, 3)
+
+
+def sample_seen(
+    strategy: Strategy, count: int = 7, network: SampleNetwork | None = None, *, all_heads: bool = False
+) -> list[Seen]:
+    """What a strategy would see of ``count`` sample images: what it declares, or with ``all_heads`` everything."""
+    network = network or SampleNetwork()
+    ids = [f"sample/{row}" for row in range(count)]
+    images = Images(ids, [key_of(id) for id in ids], network.classes, sample_images(count))
+    every = tuple(sorted(network.provides))
+    heads = every if all_heads else tuple(strategy.reads)
+    views = {view: every if all_heads else tuple(view.reads) for view in strategy.views}
+    with torch.inference_mode():
+        return see(network.predict, images, heads, views, 0, 0, torch.full((3,), 0.5)).seen

@@ -1,0 +1,328 @@
+"""The COCO family: boxes, polygons, run-length masks, crowds, keypoints, semantic PNGs, panoptic PNGs.
+
+@plugin-dev: other data sets in COCO's JSON form use ``read_coco`` and ``object_of``.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tasks.classes import ClassMap
+from tasks.data.files import check_key, read_bytes, read_json, relative_uri, write_bytes
+from tasks.data.manifest import ObjectRecord, Record
+from tasks.geometry import mask_box, rle_of, rle_of_mask
+from tasks.seeding import key_of, uniforms
+
+UNLISTED = 254  # in the semantic PNGs made here: a segment that the panoptic JSON does not list; never a class
+_SPLIT = "{split}"
+_NUMBER = (int, float)
+
+
+@dataclass(frozen=True)
+class Coco:
+    """Any data set in COCO's form. The fields are the YAML keys; paths are relative to ``root``.
+
+    ``{split}`` in a path stands for each value of ``splits`` in turn, e.g. for COCO 2017 with panoptic labels::
+
+        data: {name: coco, root: /data/coco, annotations: "annotations/instances_{split}2017.json",
+               images: "{split}2017", panoptic: "annotations/panoptic_{split}2017.json", size: [480, 640]}
+
+    Without ``{split}`` one file holds everything, and an image's split is its ``split`` field (where it has none,
+    "train"). A class of objects and a class of pixels are the same where their names are (at the level "super": the
+    names of their supercategories).
+
+    Semantic PNGs hold category ids. Panoptic ones (id = R + 256 G + 65536 B) become such PNGs under the manifest's
+    folder, so their category ids must stay below 254. Thing segments become objects where ``annotations`` is "".
+    """
+
+    root: str
+    annotations: str = "annotations.json"  # JSON of boxes, masks, keypoints; "" = take the objects from ``panoptic``
+    images: str = ""  # the folder that file_name is relative to
+    splits: Mapping[str, str] = field(default_factory=lambda: {"train": "train", "val": "val"})  # split: word in a path
+    semantic: str = ""  # folder of PNGs named as the images; "" = the image's sem_file_name, where there is one
+    panoptic: str = ""  # panoptic JSON; its PNGs lie in the folder of the same name without .json
+    class_list: str = (
+        ""  # JSON list of semantic classes (id, name, isthing, supercategory); "" = classes.json if present
+    )
+    level: Literal["fine", "super"] = "fine"  # "super": supercategories are the classes, of objects and of pixels
+    group: str = ""  # the field of an image that names its scene; "" = every image is its own scene
+    validation: float = 0.0  # share of train (whole scenes) that becomes val, drawn by hashing: the same in every run
+    test: float = 0.0  # likewise
+    size: tuple[int, int] | None = None  # H, W on reading
+
+    def __post_init__(self) -> None:
+        if not (self.validation >= 0 and self.test >= 0 and self.validation + self.test < 1):
+            raise ValueError(
+                f"coco: validation is {self.validation} and test {self.test}; expected shares of train: >= 0, and "
+                f"together below 1"
+            )
+        if not (self.annotations or self.panoptic):
+            raise ValueError("coco: neither annotations nor panoptic is set; expected at least one JSON file")
+
+    def classes(self) -> ClassMap:
+        """The classes of objects and of pixels, by their order in the files."""
+        detection = _unique([self._name(one) for one in self._things])
+        segmentation = _unique([self._name(one) for one in self._pixels])
+        to = tuple(segmentation.index(name) if name in segmentation else -1 for name in detection)
+        return ClassMap(detection, segmentation, to, *_keypoints(self._things, self.root))
+
+    def semantic_lut(self) -> tuple[int, ...]:
+        """Category id -> class; every value that is no category is -1."""
+        lut, names = [-1] * 255 + [255], self.classes().segmentation
+        for one in self._pixels:
+            lut[one["id"]] = names.index(self._name(one))
+        return tuple(lut)
+
+    def records(self, folder: Path) -> Iterator[Record]:
+        """Every image; ValueError where a file is no COCO JSON. Objects with faults are yielded: ``prepare`` judges."""
+        names = self.classes().detection
+        labels = {one["id"]: names.index(self._name(one)) for one in self._things}
+        for split, word in self._words():
+            content = self._read(self.annotations or self.panoptic, word)
+            segments = {}
+            if self.panoptic:
+                listed = self._read(self.panoptic, word) if self.annotations else content
+                segments = {one["image_id"]: one for one in listed["annotations"]}
+            objects = defaultdict(list)
+            for one in content["annotations"] if self.annotations else ():
+                objects[one["image_id"]].append(one)
+            for image in content["images"]:
+                found = self._record(image, objects[image["id"]], labels, split, word, folder)
+                if image["id"] in segments:
+                    found = self._with_panoptic(found, segments[image["id"]], labels, word, folder)
+                yield found
+
+    # ---- one image ----
+
+    def _record(
+        self,
+        image: Mapping[str, Any],
+        annotations: Sequence[Mapping[str, Any]],
+        labels: Mapping[int, int],
+        split: str,
+        word: str,
+        folder: Path,
+    ) -> Record:
+        root, size = Path(self.root), (image["height"], image["width"])
+        path = root / self.images.replace(_SPLIT, word) / image["file_name"]
+        semantic = self._semantic(image, word)
+        id = relative_uri(path, root)
+        group = str(image.get(self.group, "")) if self.group else ""
+        return Record(
+            id=id,
+            uri=relative_uri(path, folder),
+            size=size,
+            split=self._split(image.get("split", split), group or id),
+            group=group,
+            objects=tuple(object_of(one, labels, size) for one in annotations) if self.annotations else None,
+            segmentation=None if semantic is None else relative_uri(semantic, folder),
+        )
+
+    def _with_panoptic(
+        self, record: Record, listed: Mapping[str, Any], labels: Mapping[int, int], word: str, folder: Path
+    ) -> Record:
+        """The record with the labels of its panoptic PNG.
+
+        Where that is missing or broken it becomes the semantic map itself, and ``prepare`` says what is wrong with it.
+        """
+        source = Path(self.root) / self.panoptic.replace(_SPLIT, word)
+        png = source.with_suffix("") / listed["file_name"]
+        made = folder / "semantic" / source.stem / Path(listed["file_name"]).with_suffix(".png")
+        fresh = self.annotations and made.is_file() and _is_newer(made, (source, png))
+        try:
+            ids = None if fresh else _read_panoptic(png)
+        except (OSError, SyntaxError, ValueError):
+            return replace(record, segmentation=relative_uri(png, folder))
+        objects = record.objects
+        if ids is not None:
+            _write_semantic(made, ids, listed["segments_info"])
+            objects = objects if self.annotations else _thing_objects(ids, listed["segments_info"], labels)
+        return replace(record, segmentation=relative_uri(made, folder), objects=objects)
+
+    def _split(self, given: str, scene: str) -> str:
+        if given != "train" or not self.validation + self.test:
+            return given
+        share = float(uniforms(np.array([key_of(scene)], np.uint64), 0, 0)[0])
+        if share < self.validation:
+            return "val"
+        return "test" if share < self.validation + self.test else "train"
+
+    def _semantic(self, image: Mapping[str, Any], word: str) -> Path | None:
+        if self.semantic:
+            folder = Path(self.root) / self.semantic.replace(_SPLIT, word)
+            return folder / Path(image["file_name"]).with_suffix(".png")
+        return Path(self.root) / image["sem_file_name"] if image.get("sem_file_name") else None
+
+    # ---- files ----
+
+    def _words(self) -> list[tuple[str, str]]:
+        """(split, its word in paths) for each file to read."""
+        return list(self.splits.items()) if _SPLIT in (self.annotations or self.panoptic) else [("train", "")]
+
+    def _read(self, path: str, word: str) -> dict[str, Any]:
+        return read_coco(Path(self.root) / path.replace(_SPLIT, word), path == self.panoptic)
+
+    # ---- classes ----
+
+    def _name(self, category: Mapping[str, Any]) -> str:
+        if self.level == "fine":
+            return str(category["name"])
+        return str(check_key(category, "supercategory", str, f"{self.root}: category {category['name']!r}"))
+
+    @cached_property
+    def _things(self) -> list[dict[str, Any]]:
+        """Categories of objects, in the order of the file."""
+        return [one for one in self._categories(self.annotations or self.panoptic) if one.get("isthing", 1)]
+
+    @cached_property
+    def _pixels(self) -> list[dict[str, Any]]:
+        """Categories of pixels: of the class list, else of the panoptic JSON, else none."""
+        path = Path(self.root) / (self.class_list or "classes.json")
+        if self.class_list or path.is_file():
+            found: list[dict[str, Any]] = read_json(path, {"classes": list})["classes"]
+            where = str(path)
+        else:
+            found, where = (self._categories(self.panoptic) if self.panoptic else []), self.panoptic
+        for i, one in enumerate(found):
+            value = check_key(one, "id", int, f"{where}: class {i}")
+            check_key(one, "name", str, f"{where}: class {i}")
+            if not 0 <= value < UNLISTED:
+                raise ValueError(
+                    f"{where}: the class {one['name']!r} has id {value}; expected 0..253, as 8-bit PNGs hold"
+                )
+        return found
+
+    def _categories(self, path: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._read(path, self._words()[0][1])["categories"]
+        return found
+
+
+def read_coco(path: Path, panoptic: bool = False) -> dict[str, Any]:
+    """A COCO JSON whose lists hold what is needed; ValueError names the file, the entry and the key that is missing."""
+    content = read_json(path, {"images": list, "annotations": list, "categories": list})
+    for i, one in enumerate(content["categories"]):
+        check_key(one, "id", int, f"{path}: categories[{i}]")
+        check_key(one, "name", str, f"{path}: categories[{i}]")
+    for i, one in enumerate(content["images"]):
+        check_key(one, "id", (int, str), f"{path}: images[{i}]")
+        check_key(one, "file_name", str, f"{path}: images[{i}]")
+        check_key(one, "height", int, f"{path}: images[{i}]")
+        check_key(one, "width", int, f"{path}: images[{i}]")
+    ids = {one["id"] for one in content["images"]}
+    keys: dict[str, Any] = {"file_name": str, "segments_info": list} if panoptic else {"category_id": int, "bbox": list}
+    for i, one in enumerate(content["annotations"]):
+        if check_key(one, "image_id", (int, str), f"{path}: annotations[{i}]") not in ids:
+            raise ValueError(
+                f"{path}: annotations[{i}] is of image {one['image_id']}; expected the id of one of images"
+            )
+        for name, kind in keys.items():
+            check_key(one, name, kind, f"{path}: annotations[{i}]")
+        for segment in one["segments_info"] if panoptic else ():
+            for name in ("id", "category_id"):
+                check_key(segment, name, int, f"{path}: a segment of annotations[{i}]")
+    return content
+
+
+def object_of(annotation: Mapping[str, Any], labels: Mapping[int, int], size: tuple[int, int]) -> ObjectRecord:
+    """The object of a COCO annotation of an image of H, W. What is wrong with it stays visible for ``prepare``.
+
+    Category ids that ``labels`` (id -> class) does not hold become -1, a box that is not four numbers becomes NaN, and
+    a mask that cannot be read stays as it is.
+    """
+    box_xywh = annotation["bbox"]
+    if len(box_xywh) != 4 or not all(isinstance(value, _NUMBER) for value in box_xywh):
+        box_xywh = (float("nan"),) * 4
+    x, y, width, height = map(float, box_xywh)
+    segmentation, rle = annotation.get("segmentation"), None
+    polygons: tuple[tuple[float, ...], ...] = ()
+    if isinstance(segmentation, Mapping):
+        try:
+            rle = rle_of(segmentation, size)
+        except ValueError:
+            rle = _as_found(segmentation)
+    elif segmentation:
+        polygons = tuple(tuple(part) if isinstance(part, list) else () for part in segmentation)
+    return ObjectRecord(
+        box=(x, y, x + width, y + height),
+        label=labels.get(annotation["category_id"], -1),
+        crowd=bool(annotation.get("iscrowd", 0)),
+        rle=rle,
+        polygons=polygons,
+        keypoints=tuple(annotation.get("keypoints") or ()),
+    )
+
+
+def _as_found(segmentation: Mapping[str, Any]) -> dict[str, object]:
+    """A mask that is not valid, in the form that ``prepare`` can judge."""
+    counts = segmentation.get("counts", b"")
+    if isinstance(counts, str):
+        counts = counts.encode("ascii", "replace")
+    return {"size": segmentation.get("size", [0, 0]), "counts": counts}
+
+
+def _keypoints(things: Sequence[Mapping[str, Any]], root: str) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
+    """Names of the keypoints, and which are left and right of each other, by their names."""
+    kinds = {tuple(one["keypoints"]) for one in things if one.get("keypoints")}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"{root}: categories have {len(kinds)} lists of keypoints; expected one list, the same for all"
+        )
+    names: tuple[str, ...] = kinds.pop() if kinds else ()
+    pairs = [(i, names.index(n.replace("left", "right"))) for i, n in enumerate(names) if _has_mirror(n, names)]
+    return names, tuple(pairs)
+
+
+def _has_mirror(name: str, names: Sequence[str]) -> bool:
+    return "left" in name and name.replace("left", "right") in names
+
+
+def _unique(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
+
+
+# ---- panoptic -------------------------------------------------------------------------------------------------------
+
+
+def _read_panoptic(path: Path) -> NDArray[np.int64]:
+    """Segment ids ``[H, W]``."""
+    with Image.open(BytesIO(read_bytes(str(path), Path()))) as image:
+        rgb = np.asarray(image.convert("RGB")).astype(np.int64)
+    ids: NDArray[np.int64] = rgb @ np.array([1, 256, 65536])
+    return ids
+
+
+def _is_newer(made: Path, sources: Sequence[Path]) -> bool:
+    return all(one.is_file() and made.stat().st_mtime_ns > one.stat().st_mtime_ns for one in sources)
+
+
+def _write_semantic(path: Path, ids: NDArray[np.int64], segments: Sequence[Mapping[str, Any]]) -> None:
+    """A PNG of category ids."""
+    values = np.full(ids.shape, UNLISTED, np.uint8)
+    values[ids == 0] = 255
+    for one in segments:
+        values[ids == one["id"]] = one["category_id"] if 0 <= one["category_id"] < UNLISTED else UNLISTED
+    png = BytesIO()
+    Image.fromarray(values).save(png, "PNG")
+    write_bytes(str(path), Path(), png.getvalue())
+
+
+def _thing_objects(
+    ids: NDArray[np.int64], segments: Sequence[Mapping[str, Any]], labels: Mapping[int, int]
+) -> tuple[ObjectRecord, ...]:
+    """An object for every thing segment that has pixels: its mask and the tight box around it."""
+    objects = []
+    for one in segments:
+        mask = ids == one["id"]
+        box = mask_box(mask)
+        if one["category_id"] in labels and box is not None:
+            crowd = bool(one.get("iscrowd", 0))
+            objects.append(ObjectRecord(box, labels[one["category_id"]], crowd, rle_of_mask(mask)))
+    return tuple(objects)

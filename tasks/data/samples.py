@@ -1,0 +1,320 @@
+"""Samples: pixels and labels of a record, decoded, at one size. Decoded images are kept in memory while they fit."""
+
+import struct
+import zlib
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from sys import getsizeof
+from threading import Lock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from tasks.classes import ClassMap
+from tasks.data.files import read_bytes
+from tasks.data.manifest import Manifest, ObjectRecord, Record, record_of
+from tasks.geometry import (
+    affine_boxes,
+    affine_keypoints,
+    resize_nearest,
+    rle_of_polygons,
+    window_matrix,
+    window_rles,
+)
+from tasks.types import Objects, Sample, Target
+
+OBJECT_TASKS = ("detection", "instances", "keypoints")  # tasks whose target is Objects
+_COLUMNS = {"segmentation": "segmentation", "depth": "depth"}
+# What Pillow raises on broken files, beside OSError.
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    zlib.error,
+    struct.error,
+    Image.DecompressionBombError,
+)
+
+
+# ---- decoding: bytes -> arrays ---------------------------------------------------------------------------------------
+
+
+def read_image(uri: str, base: Path) -> NDArray[np.uint8]:
+    """The pixels ``[H, W, 3]`` of an image: RGB, turned as its EXIF says; alpha is dropped, 16 bits become 8.
+
+    FileNotFoundError, or ValueError when it cannot be decoded to its end; both name the file.
+    """
+    image = ImageOps.exif_transpose(_decoded(uri, base))
+    if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip at 255
+        grey = (np.asarray(image).astype(np.int64).clip(0, 65535) // 257).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return np.asarray(image.convert("RGB"))
+
+
+def read_semantic(uri: str, base: Path) -> NDArray[np.uint8]:
+    """The values ``[H, W]`` of an 8-bit PNG, as stored (palette indices, not colours). ValueError names the file."""
+    image = _decoded(uri, base)
+    if image.mode not in ("L", "P"):
+        raise ValueError(
+            f"{uri}: is a semantic map of mode {image.mode}; expected an 8-bit PNG of class ids (mode L or P): "
+            f"convert it"
+        )
+    return np.asarray(image)
+
+
+def read_depth(uri: str, base: Path) -> NDArray[np.float32]:
+    """The metres ``[H, W]`` of a .npy file. ValueError names the file."""
+    try:
+        depth = np.load(BytesIO(read_bytes(uri, base)), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(
+            f"{uri}: is no .npy file ({error}); expected a float32 map in metres: write it again"
+        ) from None
+    if depth.ndim != 2 or depth.dtype.kind != "f":
+        raise ValueError(f"{uri}: holds {depth.dtype} {depth.shape}; expected a float32 map [H, W]: convert it")
+    metres: NDArray[np.float32] = depth.astype(np.float32, copy=False)
+    return metres
+
+
+def _decoded(uri: str, base: Path) -> Image.Image:
+    data = read_bytes(uri, base)
+    try:
+        image = Image.open(BytesIO(data))
+        image.load()
+    except _BROKEN as error:
+        raise ValueError(
+            f"{uri}: cannot be decoded ({error or type(error).__name__}; {len(data)} bytes); expected a whole JPEG or "
+            f"PNG: copy it again or leave it out"
+        ) from None
+    return image
+
+
+# ---- reading: record -> sample ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A sample as small as it can be kept: what ``Samples`` caches."""
+
+    id: str
+    image: Tensor  # [3, H, W] uint8
+    objects: Objects | None
+    segmentation: Tensor | None  # [H, W] uint8, 255 = ignore
+    depth: Tensor | None  # [H, W] float32
+
+    def sample(self, tasks: Sequence[str]) -> Sample:
+        """The sample, image in 0..1; a task that has no label is missing. Objects are shared: do not write to them."""
+        targets: dict[str, Target] = {}
+        if self.objects is not None:
+            targets |= {task: self.objects for task in tasks if task in OBJECT_TASKS}
+        if self.segmentation is not None:
+            targets["segmentation"] = self.segmentation.long()
+        if self.depth is not None:
+            targets["depth"] = self.depth.clone()
+        return Sample(id=self.id, image=self.image.float() / 255, targets=targets)
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory it takes."""
+        parts: list[Tensor | None] = [self.image, self.segmentation, self.depth]
+        total = 0
+        if self.objects is not None:
+            parts += [self.objects.boxes, self.objects.labels, self.objects.crowd, self.objects.keypoints]
+            total += sum(400 + getsizeof(rle["counts"]) for rle in self.objects.rles if rle)
+        return total + sum(p.nbytes for p in parts if p is not None) + 1000
+
+
+def read_sample(
+    record: Record,
+    base: Path,
+    size: tuple[int, int] | None,
+    lut: Sequence[int],
+    tasks: Sequence[str],
+    classes: ClassMap,
+) -> Sample:
+    """The pixels and the labels of a record, everything resized to ``size`` alike (None: as stored).
+
+    Image: bilinear with antialiasing; semantic maps, masks and depth: nearest. Masks are read for the task "instances"
+    and keypoints for "keypoints" only. FileNotFoundError or ValueError name the file.
+    """
+    return decode(record, base, size, lut, tasks, classes).sample(tasks)
+
+
+def decode(
+    record: Record,
+    base: Path,
+    size: tuple[int, int] | None,
+    lut: Sequence[int],
+    tasks: Sequence[str],
+    classes: ClassMap,
+) -> Decoded:
+    """What ``read_sample`` reads, in the small form that can be cached."""
+    size = size or record.size
+    pixels = read_image(record.uri, base)
+    _check_size(record.uri, pixels.shape[:2], record.size)
+    if pixels.shape[:2] != size:
+        pixels = np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
+    segmentation = depth = objects = None
+    if "segmentation" in tasks and record.segmentation is not None:
+        values = read_semantic(record.segmentation, base)
+        _check_size(record.segmentation, values.shape, record.size)
+        segmentation = torch.from_numpy(class_ids(resize_nearest(values, size), lut, record.segmentation))
+    if "depth" in tasks and record.depth is not None:
+        metres = read_depth(record.depth, base)
+        _check_size(record.depth, metres.shape, record.size)
+        depth = torch.from_numpy(resize_nearest(metres, size))
+    if record.objects is not None and any(task in OBJECT_TASKS for task in tasks):
+        try:
+            objects = _objects(record.objects, record.size, size, tasks, classes)
+        except ValueError as error:
+            raise ValueError(f"{record.uri}: an object has a bad label: {error}; prepare the data set again") from None
+    image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return Decoded(record.id, image, objects, segmentation, depth)
+
+
+def class_ids(values: NDArray[np.uint8], lut: Sequence[int], where: str) -> NDArray[np.uint8]:
+    """The class ids of the values of a semantic map; ValueError for values that the lut does not know (-1)."""
+    table = np.asarray(lut, np.int64)
+    unknown = np.flatnonzero((table < 0) & (np.bincount(values.ravel(), minlength=256) > 0))
+    if unknown.size:
+        raise ValueError(
+            f"{where}: holds the values {unknown.tolist()[:8]}, which no class has; expected the values of the class "
+            f"list, or 255: correct the map or the class list"
+        )
+    return table.astype(np.uint8)[values]
+
+
+def _objects(
+    records: Sequence[ObjectRecord],
+    stored: tuple[int, int],
+    size: tuple[int, int],
+    tasks: Sequence[str],
+    classes: ClassMap,
+) -> Objects:
+    whole = (0.0, 0.0, float(stored[1]), float(stored[0]))
+    matrix = window_matrix(whole, size)
+    boxes = torch.tensor([one.box for one in records], dtype=torch.float32).reshape(-1, 4)
+    rles: tuple[Mapping[str, object] | None, ...] = ()
+    keypoints = None
+    if "instances" in tasks:
+        rles = tuple(_rle(one, stored) for one in records)
+        if size != stored:
+            rles = window_rles(rles, whole, size)
+    if "keypoints" in tasks and classes.keypoints:
+        empty = (0.0,) * (3 * len(classes.keypoints))
+        flat = torch.tensor([one.keypoints or empty for one in records], dtype=torch.float32)
+        keypoints = affine_keypoints(flat.reshape(-1, len(classes.keypoints), 3), matrix, size)
+    return Objects(
+        boxes=boxes if size == stored else affine_boxes(boxes, matrix),
+        labels=torch.tensor([one.label for one in records], dtype=torch.int64),
+        crowd=torch.tensor([one.crowd for one in records], dtype=torch.bool),
+        rles=rles,
+        keypoints=keypoints,
+    )
+
+
+def _rle(one: ObjectRecord, size: tuple[int, int]) -> Mapping[str, object] | None:
+    return one.rle if one.rle is not None or not one.polygons else rle_of_polygons(one.polygons, size)
+
+
+def _check_size(uri: str, found: tuple[int, ...], expected: tuple[int, int]) -> None:
+    if found != expected:
+        want = f"{expected[0]} x {expected[1]}"
+        raise ValueError(
+            f"{uri}: is {found[0]} x {found[1]} px (H x W); expected {want}, the size its image is listed with: "
+            f"correct the file or the list"
+        )
+
+
+# ---- many samples ----------------------------------------------------------------------------------------------------
+
+
+class Cache:
+    """Decoded samples, least recently used first out, within a number of bytes. Several threads may use it."""
+
+    def __init__(self, limit: int = 2 << 30) -> None:
+        self._limit, self._held = limit, 0
+        self._items: OrderedDict[object, Decoded] = OrderedDict()
+        self._lock = Lock()
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes are held."""
+        return self._held
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def get(self, key: object) -> Decoded | None:
+        """What was put under this key, if it is still there."""
+        with self._lock:
+            if key in self._items:
+                self._items.move_to_end(key)
+            return self._items.get(key)
+
+    def put(self, key: object, item: Decoded) -> None:
+        """Keep an item, dropping the least recently used ones; one that is larger than the limit is not kept."""
+        with self._lock:
+            if key in self._items or item.nbytes > self._limit:
+                return
+            self._items[key] = item
+            self._held += item.nbytes
+            while self._held > self._limit:
+                self._held -= self._items.popitem(last=False)[1].nbytes
+
+
+class Samples:
+    """Samples by manifest row, decoded once while they fit in the cache.
+
+    ``rows`` limits the records that are held in memory (a shard, the labeled images); None = all. Pass one ``Cache`` to
+    several Samples of the same process to decode each image once for all of them. Threads may share it.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        tasks: Sequence[str],
+        rows: NDArray[np.int64] | None = None,
+        cache: Cache | None = None,
+    ) -> None:
+        self._manifest, self._tasks = manifest, tuple(tasks)
+        self._rows = np.unique(manifest.rows() if rows is None else rows)
+        self._cache = Cache() if cache is None else cache
+        columns = ["id", "uri", "height", "width", *(_COLUMNS[t] for t in self._tasks if t in _COLUMNS)]
+        if any(task in OBJECT_TASKS for task in self._tasks):
+            columns.append("objects")
+        self._table = manifest.take(self._rows, columns)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """The manifest rows in here, ascending."""
+        return self._rows
+
+    def record(self, row: int) -> Record:
+        """The record of a manifest row, with the labels of these tasks; KeyError for a row that is not in here."""
+        at = int(np.searchsorted(self._rows, row))
+        if at == len(self._rows) or self._rows[at] != row:
+            raise KeyError(f"row {row} is not among the {len(self._rows)} rows of these samples")
+        return record_of(self._table.slice(at, 1).to_pylist()[0])
+
+    def __getitem__(self, row: int) -> Sample:
+        of = self._manifest
+        key = (str(of.path), int(row), self._tasks)
+        found = self._cache.get(key)
+        if found is None:
+            found = decode(self.record(row), of.base, of.size, of.lut, self._tasks, of.classes)
+            self._cache.put(key, found)
+        return found.sample(self._tasks)

@@ -1,0 +1,135 @@
+"""How much of the time of scoring goes into the forward passes.  Run: python tests/bench/bench_scoring.py
+
+BoxMask and EquAL score batches of 16 images of 128x224 with 10 boxes each (crops of 64 pixels) on one thread. The yard
+stick is what the same network needs for the same passes, in the same batches, when nobody looks at the answers. CPU
+seconds of this process, median of several rounds: other processes of a shared machine disturb them least.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from orchestrator.scoring import Plan, score_batch
+from strategies.boxmask import BoxMask
+from strategies.equal import Equal
+from tasks.classes import ClassMap
+from tasks.nets.model import MultiTaskNet
+from tasks.nets.presets import small
+from tasks.seeding import rng_of
+from tasks.types import Detections, Prediction
+
+BATCH, HEIGHT, WIDTH, BOXES, CROP, ROUNDS = 16, 128, 224, 10, 64, 9
+CLASSES = ClassMap(
+    detection=("car", "truck", "bus", "pedestrian", "cyclist", "sign"),
+    segmentation=("road", "sidewalk", "sky", "building", "tree", "car", "truck", "bus", "pedestrian", "cyclist", "sign"),
+    det_to_seg=(5, 6, 7, 8, 9, 10),
+)
+
+
+class TenBoxes:
+    """A network whose every plain prediction holds exactly ten confident boxes, at random but fixed places."""
+
+    def __init__(self, network: MultiTaskNet) -> None:
+        self.network, self.provides, self.mean_colour = network, network.provides, network.mean_colour
+        rng = rng_of("ten boxes")
+        self.found = []
+        for _ in range(BATCH):
+            centre = rng.uniform((0.1 * WIDTH, 0.2 * HEIGHT), (0.9 * WIDTH, 0.8 * HEIGHT), (BOXES, 2))
+            half = np.exp(rng.uniform(np.log(6), np.log(32), (BOXES, 2)))
+            probs = torch.from_numpy(rng.uniform(0.05, 1.0, (BOXES, len(CLASSES.detection))).astype(np.float32))
+            boxes = torch.from_numpy(np.concatenate([centre - half, centre + half], 1).astype(np.float32))
+            scores = torch.linspace(0.9, 0.4, BOXES)
+            self.found.append(Detections(boxes, scores, probs.argmax(1), probs))
+
+    def predict(
+        self, images: Tensor, heads: Sequence[str] | None = None, inputs: Mapping[str, Tensor] | None = None
+    ) -> list[Prediction]:
+        answers = self.network.predict(images, heads=heads, inputs=inputs)
+        if heads is None or "detection" not in heads:
+            return answers
+        return [
+            replace(one, outputs={**one.outputs, "detection": self.found[row]}) for row, one in enumerate(answers)
+        ]
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def photographs(folder: Path, suffix: str) -> list[Path]:
+    """Smooth pictures on disk, about as hard to decode as photographs."""
+    rng, paths = rng_of("photographs"), []
+    for row in range(BATCH):
+        rough = Image.fromarray(rng.integers(0, 255, (HEIGHT // 4, WIDTH // 4, 3), dtype=np.uint8))
+        paths.append(folder / f"{row}.{suffix}")
+        rough.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(paths[-1])
+    return paths
+
+
+def decoded(paths: Sequence[Path]) -> Tensor:
+    pixels = np.stack([np.asarray(Image.open(path)) for path in paths])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+
+
+def main() -> dict[str, float]:
+    """Measure, print one line, and return the figures."""
+    torch.set_num_threads(1)
+    network = small(CLASSES, ("detection", "segmentation"), width=48).eval()
+    model = TenBoxes(network)
+    ids = [f"{row}" for row in range(BATCH)]
+    keys = list(range(BATCH))
+    plan = Plan({"boxmask": BoxMask(crop_size=CROP), "equal": Equal()}, 0, 0)
+    images = torch.rand(BATCH, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
+    crops = torch.rand(BATCH * BOXES, 3, CROP, CROP, generator=torch.Generator().manual_seed(1))
+
+    def bare() -> None:
+        network.predict(images, heads=("detection", "segmentation"))
+        network.predict(images, heads=("segmentation",))
+        network.predict(crops, heads=("segmentation",))
+
+    def score(pixels: Tensor) -> float:
+        return score_batch(model, pixels, {}, ids, keys, CLASSES, plan).forwards
+
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        files = {suffix: photographs(Path(folder), suffix) for suffix in ("jpg", "png")}
+        forwards = score(images)
+        bare()
+        times: dict[str, list[float]] = {name: [] for name in ("bare", "memory", "jpg", "png")}
+        for _ in range(ROUNDS):
+            times["bare"].append(seconds(bare))
+            times["memory"].append(seconds(lambda: score(images)))
+            for suffix, paths in files.items():
+                times[suffix].append(seconds(lambda paths=paths: score(decoded(paths))))  # type: ignore[misc]
+    rate = {name: BATCH / median(of) for name, of in times.items()}
+    ratio = median(b / m for b, m in zip(times["bare"], times["memory"], strict=True))
+    figures |= {"ratio": ratio, "forwards": forwards / BATCH, **rate}
+    parameters = sum(p.numel() for p in network.parameters()) / 1e6
+    print(
+        f"scoring {rate['memory']:.1f} images/s = {ratio:.2f} of the bare passes ({rate['bare']:.1f} images/s, "
+        f"{forwards / BATCH:.2f} passes an image); from disk {rate['jpg']:.1f} (jpg) {rate['png']:.1f} (png) images/s "
+        f"[{parameters:.2f} M parameters, fp32, {BATCH} x {HEIGHT}x{WIDTH}, {BOXES} crops of {CROP}, 1 thread, CPU time]"
+    )
+    return figures
+
+
+if __name__ == "__main__":
+    if "--profile" in sys.argv:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            main()
+        print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=30))
+    else:
+        main()

@@ -1,0 +1,137 @@
+"""The plan of the house, checked: floors, sizes, what may import what, and tests that can fail."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).resolve().parents[1]
+ROOMS = ("orchestrator", "tasks", "strategies", "configs")
+SOURCES = sorted(p for room in ROOMS for p in (HOME / room).rglob("*.py"))
+TESTS = sorted((HOME / "tests").rglob("test_*.py"))
+RAY_ROOMS = {"cli", "tuning", "ray_workers", "preparing", "jobs", "bench"}
+TAKES_EXPERIMENT = {"config", "cli", "running", "trials", "tuning", "cycle", "identity", "here"}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(HOME).with_suffix("").parts).removesuffix(".__init__")
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert all(alias.name != "*" for alias in node.names), f"{path}: import *"
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_floors(path: Path) -> None:
+    """tasks imports neither of the others; strategies only the ground floor of tasks; ray and boto3 in few rooms."""
+    name, used = name_of(path), imports(path)
+    room = name.split(".")[0]
+    if room == "tasks":
+        assert not {u for u in used if u.split(".")[0] in ("strategies", "orchestrator")}
+    if room == "strategies":
+        allowed = ("tasks.types", "tasks.classes", "tasks.geometry", "tasks.seeding")
+        assert {u for u in used if u.split(".")[0] in ("tasks", "orchestrator")} <= set(allowed)
+    if any(u.split(".")[0] == "ray" for u in used):
+        assert room == "orchestrator"
+        assert name.split(".")[1] in RAY_ROOMS
+    if any(u.split(".")[0] in ("boto3", "botocore") for u in used):
+        assert name == "tasks.data.files"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_nothing_private_crosses_files_and_imports_stand_at_the_top(path: Path) -> None:
+    tree = tree_of(path)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ROOMS:
+            assert not [a.name for a in node.names if a.name.startswith("_") and a.name != "__version__"]
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            inner = [n for n in ast.walk(node) if isinstance(n, ast.Import | ast.ImportFrom)]
+            assert not inner, f"{name_of(path)}.{node.name} imports inside"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_sizes(path: Path) -> None:
+    """A file has at most 400 lines, a function at most 60."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < 60, f"{name_of(path)}.{node.name}"
+
+
+def test_one_strategy_does_not_know_another() -> None:
+    """What two strategies (or two tasks) need goes one floor down."""
+    for room, base in (("strategies", "Strategy"), ("tasks", "Task")):
+        files = {p for p in (HOME / room).glob("*.py") if _defines(p, base)}
+        names = {name_of(p) for p in files}
+        for path in files:
+            assert not imports(path) & (names - {name_of(path)}), f"{path.stem} imports another of {room}"
+
+
+def _defines(path: Path, base: str) -> bool:
+    """Whether a file holds a subclass of Strategy, or a class with a metric (a task)."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.ClassDef):
+            bases = {ast.unparse(b) for b in node.bases}
+            methods = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
+            if base in bases or (base == "Task" and "metric" in methods and "Protocol" not in bases):
+                return True
+    return False
+
+
+def test_only_few_modules_take_an_experiment() -> None:
+    """A function takes its own section or plain values, not the whole configuration."""
+    takers = set()
+    for path in (HOME / "orchestrator").glob("*.py"):
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.arg) and node.annotation is not None and "Experiment" in ast.unparse(node.annotation):
+                takers.add(path.stem)
+    assert takers <= TAKES_EXPERIMENT
+
+
+def test_no_class_of_ours_is_subclassed_when_concrete() -> None:
+    """Depth one: what is subclassed is a protocol, an ABC, an exception or somebody else's."""
+    open_bases = {"Strategy", "Exception", "MtalError", "ValueError", "Protocol", "ABC", "StrEnum", "Enum"}
+    ours = {n.name for p in SOURCES for n in ast.walk(tree_of(p)) if isinstance(n, ast.ClassDef)}
+    for path in SOURCES:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.ClassDef):
+                bases = {ast.unparse(b).split("[")[0].split(".")[-1] for b in node.bases}
+                assert not (bases & ours) - open_bases, f"{name_of(path)}.{node.name}"
+
+
+@pytest.mark.parametrize("module", ["pool", "store", "curves", "report", "cycle", "trials", "config"])
+def test_light_modules_import_no_torch(module: str) -> None:
+    """A report of a finished run answers at once, and the process of a trial stays small."""
+    code = f"import sys, orchestrator.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=HOME).returncode == 0
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda p: str(p.relative_to(HOME)))
+def test_every_test_can_fail(path: Path) -> None:
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            text = ast.unparse(node)
+            assert "assert" in text or "raises" in text or "check_" in text or "expect" in text, node.name
+
+
+def test_rooms_hold_only_what_the_plan_names() -> None:
+    """No utils, no common, no helpers; and no package beside the four."""
+    bad = {"utils", "util", "common", "helpers", "helper", "misc", "manager"}
+    assert not [p for p in SOURCES if p.stem in bad]
+    packages = {p.parent.name for p in HOME.glob("*/__init__.py")}
+    assert packages == set(ROOMS)
