@@ -67,7 +67,7 @@ def run(
     experiment = load(config, set_ or [])
     paths = _own_modules(config)
     with display.shown(f"{experiment.name}: reading the data"):
-        plan = running.planned(experiment, paths, display.update)
+        plan = running.planned(experiment, display.update, paths)
     with _executor(address, display) as execute:
         report, failures = running.run(plan, _titled(execute, display, trials), fresh or [])
     results = attribute("orchestrator.curves:Results").load(report.parent)
@@ -101,8 +101,8 @@ def prepare(
     experiment = load(config, set_ or [])
     _own_modules(config)
     with display.shown(f"{experiment.name}: reading the data"):
-        folder, report = running.prepare_data(experiment, on_error.value, display.update, out_folder)
-    out.print(report.table())
+        folder, report = running.prepare_data(experiment, display.update, on_error.value, out_folder)
+    out.print(str(report), highlight=False)
     out.print(f"manifest: {folder / 'manifest.parquet'}", soft_wrap=True, highlight=False)
 
 

@@ -153,8 +153,7 @@ def validate(shape: Any, value: Any, where: str) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         path = ".".join(str(p) for p in first["loc"] if not str(p).startswith("function-"))
-        place = f"{where}.{path}" if path else where
-        raise ConfigError(f"{place}: {_sentence(first)}") from error
+        raise ConfigError(f"{_inside(where, path)}: {_sentence(first)}") from error
 
 
 @cache
@@ -187,5 +186,12 @@ def refuse_unknown_keys(shape: Any, value: Any, where: str) -> None:
     name = shape.__name__ if isinstance(shape, type) else type(shape).__name__
     for key, inner in value.items():
         if key not in fields:
-            raise ConfigError(f"{where}.{key}: no such key in {name}; {guess(str(key), fields)}")
-        refuse_unknown_keys(fields[key], inner, f"{where}.{key}")
+            raise ConfigError(f"{_inside(where, key)}: no such key in {name}; {guess(str(key), fields)}")
+        refuse_unknown_keys(fields[key], inner, _inside(where, key))
+
+
+def _inside(where: str, key: str) -> str:
+    """The place of a key: ``demo.yaml: train`` and ``steps`` make ``demo.yaml: train.steps``."""
+    if not key:
+        return where.removesuffix(": ")
+    return f"{where}{key}" if where.endswith(": ") else f"{where}.{key}"

@@ -237,11 +237,11 @@ def experiment_of(tree: Mapping[str, Any], where: str) -> Experiment:
     for key in ("tasks", "arms"):
         if key in plain:
             plain[key] = {str(k): ({} if v is None else v) for k, v in _mapping(plain[key], f"{where}: {key}").items()}
-    experiment: Experiment = validate(Experiment, plain, where)
+    experiment: Experiment = validate(Experiment, plain, f"{where}: ")
     bad = RESERVED & set(experiment.arms) | {a for a in experiment.arms if not a or set(a) & set("/\\ .")}
     if bad:
         raise ConfigError(
-            f"{where}.arms: {sorted(bad)[0]!r} cannot name an arm; choose a word that is not {sorted(RESERVED)}"
+            f"{where}: arms: {sorted(bad)[0]!r} cannot name an arm; choose a word that is not {sorted(RESERVED)}"
         )
     for name in experiment.arms:
         arm(experiment, name, where)
@@ -281,8 +281,8 @@ def arm(experiment: Experiment, name: str, where: str = "arms") -> Experiment:
     for key, value in experiment.arms[name].items():
         if key.split(".")[0] in ("name", "arms", "seeds", "reference", "output", "data", "cluster"):
             raise ConfigError(
-                f"{where}.arms.{name}.{key}: an arm cannot change that, because arms are compared on the same data, "
+                f"{where}: arms.{name}.{key}: an arm cannot change that, because arms are compared on the same data, "
                 "seeds and reference; write another experiment"
             )
-        put(tree, key, value, f"{where}.arms.{name}.{key}")
-    return experiment_of(tree, f"{where}.arms.{name}")
+        put(tree, key, value, f"{where}: arms.{name}.{key}")
+    return experiment_of(tree, f"{where}: arms.{name}")

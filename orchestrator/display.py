@@ -56,7 +56,7 @@ class Display:
         self.console.print(f"  done in {time.monotonic() - start:.0f} s")
 
     def update(self, unit: str, phase: str, done: int, total: int) -> None:
-        """Unit ``unit`` has done ``done`` of ``total`` steps or images of a phase."""
+        """Unit ``unit`` has done ``done`` of ``total`` (0 = not known) steps or images of a phase."""
         word = WORDS.get(phase, phase)
         with self._lock:
             if self.console.is_terminal:
@@ -64,10 +64,10 @@ class Display:
                     self._bars[unit] = self._progress.add_task("", unit=unit, phase=word)
                 bar = self._bars[unit]
                 if self._progress.tasks[self._progress.task_ids.index(bar)].fields["phase"] != word:
-                    self._progress.reset(bar, total=total)
-                self._progress.update(bar, phase=word, completed=done, total=total)
+                    self._progress.reset(bar, total=total or None)
+                self._progress.update(bar, phase=word, completed=done, total=total or None)
                 return
             then, what = self._lines.get(unit, (0.0, ""))
             if time.monotonic() - then >= EVERY or (what != word and done == total):
                 self._lines[unit] = (time.monotonic(), word)
-                self.console.print(f"  {unit}: {word} {done}/{total}", highlight=False)
+                self.console.print(f"  {unit}: {word} {done}{f'/{total}' if total else ''}", highlight=False)

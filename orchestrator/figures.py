@@ -175,8 +175,7 @@ def _dress(
 
 def _limit_height(axes: Axes, curves: Sequence[Curve], scale: float, full: float) -> None:
     """Room for every finite value, and for the fully trained line where that costs at most a third of the height."""
-    values = np.concatenate([(c.y * scale).ravel() for c in curves] + [(c.mean + c.sd) * scale for c in curves])
-    values = np.concatenate([values, *[(c.mean - c.sd) * scale for c in curves]])
+    values = scale * np.concatenate([np.concatenate([c.y.ravel(), c.mean + c.sd, c.mean - c.sd]) for c in curves])
     values = values[np.isfinite(values)]
     if not values.size:
         return

@@ -63,9 +63,10 @@ def prepare(
 ) -> Report:
     """Check every image of a data set and write ``folder/manifest.parquet``; answers what was found.
 
-    "refuse": any fault raises PrepareError and no manifest is written. "skip": an image with a fault in its files, id or
-    scene is left out, an object with a fault is left out of its image. Either way ``folder/problems.csv`` lists all
-    faults. ``progress`` is told how many images are done. Same input, same bytes; a kill leaves what was there before.
+    "refuse": any fault raises PrepareError and no manifest is written (one that is there stays). "skip": an image with
+    a fault in its files, id or scene is left out, an object with a fault is left out of its image. Either way
+    ``folder/problems.csv`` lists all faults. ``progress`` is told how many images are done. Same input, same bytes; a
+    kill leaves the manifest that was there before.
     """
     if on_error not in ("refuse", "skip"):
         raise ValueError(f"prepare: on_error is {on_error!r}; expected 'refuse' or 'skip'")
@@ -141,8 +142,8 @@ def _refusal(report: Report, folder: Path, advice: str) -> str:
     more = report.counts.total() - len(lines)
     return "\n".join(
         [
-            f"{folder}: {report.counts.total()} faults in {report.images} images ({counts}); expected none; no manifest "
-            f"is written: {advice}. All are in {PROBLEMS}",
+            f"{folder}: {report.counts.total()} faults in {report.images} images ({counts}); expected none; no "
+            f"manifest is written: {advice}. All are in {PROBLEMS}",
             *lines,
             *([f"  and {more} more"] if more else []),
         ]

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -14,7 +14,7 @@ from orchestrator import cycle, identity
 from orchestrator.components import Component, make
 from orchestrator.config import Experiment, arm, plain
 from orchestrator.errors import ConfigError, RunError
-from orchestrator.preparing import PrepareError, prepare
+from orchestrator.preparing import Report, prepare
 from orchestrator.report import write_report
 from orchestrator.store import RunFolder, commit, fingerprint, read_json, write_json, write_table
 from orchestrator.trials import Failure, Plan, Unit, initial_folder, is_done
@@ -27,16 +27,32 @@ Executor = Callable[[Plan, Sequence[Unit]], list[Failure]]
 # ---- before ---------------------------------------------------------------------------------------------------------
 
 
-def prepared(experiment: Experiment, on_error: str = "refuse", progress: Any = None) -> Path:
-    """The folder of the prepared data of an experiment; made when it is not there."""
+Told = Callable[[str, str, int, int], None]  # unit, phase, done, total (0 = not known)
+
+
+def prepare_data(
+    experiment: Experiment, told: Told, on_error: Literal["refuse", "skip"] = "refuse", folder: Path | None = None
+) -> tuple[Path, Report]:
+    """Check a data set and write its manifest; the folder and what was found. ConfigError when it is refused."""
     adapter = make("data", experiment.data, "data")
-    folder = Path(experiment.output) / "data" / f"{experiment.data.name.split(':')[-1]}-{_data_mark(experiment.data)}"
+    folder = folder or _data_folder(experiment)
+    try:
+        report = prepare(adapter, folder, on_error, lambda done: told(experiment.data.name, "prepare", done, 0))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"data: {error}") from error
+    return folder.absolute(), report
+
+
+def _prepared(experiment: Experiment, told: Told) -> Path:
+    """The folder of an experiment's prepared data; made when it is not there."""
+    folder = _data_folder(experiment)
     if not (folder / "manifest.parquet").is_file():
-        try:
-            prepare(adapter, folder, on_error, progress)
-        except PrepareError as error:
-            raise ConfigError(str(error)) from error
+        prepare_data(experiment, told)
     return folder.absolute()
+
+
+def _data_folder(experiment: Experiment) -> Path:
+    return Path(experiment.output) / "data" / f"{experiment.data.name.split(':')[-1]}-{_data_mark(experiment.data)}"
 
 
 def _data_mark(data: Component) -> str:
@@ -44,10 +60,10 @@ def _data_mark(data: Component) -> str:
     return fingerprint([data.name, data.options, identity.plugin_fingerprint("data", data), code])[:8]
 
 
-def planned(experiment: Experiment, paths: Sequence[str] = (), progress: Any = None) -> Plan:
+def planned(experiment: Experiment, told: Told, paths: Sequence[str] = ()) -> Plan:
     """The plan of a run after every check that can be made before the first step; ConfigError or RunError else."""
     check(experiment)
-    manifest = Manifest.open(prepared(experiment, progress=progress))
+    manifest = Manifest.open(_prepared(experiment, told))
     for split, what in (("train", "the pool"), ("val", "to choose checkpoints by")):
         if not len(manifest.rows(split)):
             raise ConfigError(f"data: there is no image of the split {split!r} ({what}); expected at least one")

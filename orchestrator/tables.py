@@ -117,8 +117,8 @@ def columns(results: Results) -> list[str]:
 
 
 def drawn(results: Results) -> list[str]:
-    """The figures that get curves: mDSQ and each task's main one."""
-    return [m for m in ("mdsq", *results.main_metrics) if m in results.metrics]
+    """The figures that get curves: mDSQ and each task's main one; none before the first complete trial."""
+    return [m for m in ("mdsq", *results.main_metrics) if m in results.metrics and results.curves(m)]
 
 
 def share(images: float, results: Results) -> str:

@@ -119,8 +119,8 @@ def require_room(needs: Cluster) -> None:
         if places < needs.workers_per_trial:
             largest = max((node.get(kind, 0.0) for node in nodes), default=0.0)
             raise ConfigError(
-                f"cluster: a trial needs {needs.workers_per_trial} x {each:g} {kind}, the cluster has room for "
-                f"{places} (its largest node has {largest:g} {kind}); lower cluster.workers_per_trial or use a larger cluster"
+                f"cluster: a trial needs {needs.workers_per_trial} x {each:g} {kind}, the cluster has room for {places}"
+                f" (its largest node has {largest:g} {kind}); lower cluster.workers_per_trial or use a larger cluster"
             )
 
 

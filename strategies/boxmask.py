@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from strategies.base import Score, Seen, Strategy, View
-from strategies.boxmask_terms import BoxTable, Rules, boxmask_scores, floored, on_classes
+from strategies.boxmask_terms import BoxTable, Rules, boxmask_scores, claims, floored, on_classes
 from strategies.views import BoxCrops, boxmask_windows, confident_boxes
 
 Term = Literal["loc", "cls", "seg"]
@@ -97,7 +97,7 @@ class BoxMask(Strategy):
         if winner >= 0:
             pixels = found.pixels[found.box == winner]
             divergence[pixels] = self._divergence(probs.flatten(1)[:, pixels].T, table.class_probs[winner], to_seg)
-        claimed = torch.isin(top, to_seg[to_seg >= 0]) & ~found.covered[0]
+        claimed = claims(top, to_seg, len(probs)) & ~found.covered[0]
         return {
             "masks of the boxes": union.float(),
             "S_loc: mask pixels of another class": disagree.view(height, width).float(),
@@ -140,7 +140,7 @@ class BoxMask(Strategy):
 
     def _table(self, seen: Sequence[Seen]) -> tuple[BoxTable, Tensor]:
         """The batch as one table, in pixels of the segmentation map."""
-        seg_probs = torch.stack([s.plain.log_probs for s in seen]).exp()
+        seg_probs = torch.stack([s.plain.log_probs for s in seen]).contiguous().exp()
         chosen = confident_boxes([s.plain.detections for s in seen], self.min_score, self.max_boxes)
         to_seg = torch.tensor(seen[0].classes.det_to_seg, dtype=torch.int64, device=seg_probs.device)
         labels = to_seg[chosen.labels]

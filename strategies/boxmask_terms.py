@@ -113,6 +113,13 @@ def detectable(det_to_seg: Tensor) -> Tensor:
     return classes
 
 
+def claims(top: Tensor, det_to_seg: Tensor, classes: int) -> Tensor:
+    """Where the winning class ``top`` (any shape) is one that can be detected."""
+    found = torch.zeros(classes, dtype=torch.bool, device=top.device)
+    found[det_to_seg[det_to_seg >= 0]] = True
+    return found[top]
+
+
 def _box_pixels(boxes: Tensor, wanted: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
     """``(box, x, y)`` of every pixel that a wanted box touches: at least one a box, unless it lies off the image."""
     low = boxes[:, :2].floor().long()
@@ -176,10 +183,9 @@ def _class_divergence(
 
 def _unexplained(seg_probs: Tensor, top: Tensor, covered: Tensor, det_to_seg: Tensor, soft: bool) -> Tensor:
     """Eq. 3: the share of the uncovered pixels that the segmentation calls a detection class; 0 where none is left."""
-    classes = detectable(det_to_seg)
     free = ~covered
     if soft:
-        claims = (seg_probs[:, classes] * free[:, None]).sum(-1).sum(-1).sum(-1)
+        claimed = (seg_probs[:, detectable(det_to_seg)] * free[:, None]).sum(-1).sum(-1).sum(-1)
     else:
-        claims = (torch.isin(top, classes) & free).sum((1, 2)).to(seg_probs)
-    return claims / free.sum((1, 2)).clamp(min=1)
+        claimed = (claims(top, det_to_seg, seg_probs.shape[1]) & free).sum((1, 2)).to(seg_probs)
+    return claimed / free.sum((1, 2)).clamp(min=1)

@@ -80,8 +80,8 @@ def _terms(a: Tensor, b: Tensor, form: Form, kl: Divergence) -> Tensor:
 
 def _both(seen: Sequence[Seen]) -> tuple[Tensor, Tensor]:
     view = HFlip()
-    plain = torch.stack([s.plain.log_probs for s in seen])
-    mirrored = torch.stack([s.views[view][0][0].log_probs for s in seen])
+    plain = torch.stack([s.plain.log_probs for s in seen]).contiguous()
+    mirrored = torch.stack([s.views[view][0][0].log_probs for s in seen]).contiguous()
     return plain, mirrored.flip(-1)
 
 

@@ -98,7 +98,11 @@ def test_only_few_modules_take_an_experiment() -> None:
     takers = set()
     for path in (HOME / "orchestrator").glob("*.py"):
         for node in ast.walk(tree_of(path)):
-            if isinstance(node, ast.arg) and node.annotation is not None and "Experiment" in ast.unparse(node.annotation):
+            if (
+                isinstance(node, ast.arg)
+                and node.annotation is not None
+                and "Experiment" in ast.unparse(node.annotation)
+            ):
                 takers.add(path.stem)
     assert takers <= TAKES_EXPERIMENT
 

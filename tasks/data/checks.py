@@ -1,7 +1,7 @@
 """What can be wrong with a data set, found before anything is trained on it.
 
-An image that cannot be used is dropped as a whole (its file, its maps, its id, its scene); an object that cannot be used
-is dropped alone, and its image stays.
+An image that cannot be used is dropped as a whole (its file, its maps, its id, its scene); an object that cannot be
+used is dropped alone, and its image stays.
 """
 
 from collections.abc import Mapping, Sequence
@@ -133,8 +133,8 @@ def _check_size(record: Record, uri: str, kind: str, found: tuple[int, ...]) -> 
     if tuple(found) == record.size:
         return []
     sentence = (
-        f"is {found[0]} x {found[1]} px (H x W, as shown); expected {record.size[0]} x {record.size[1]}, as its image is "
-        f"listed: correct the file or the list"
+        f"is {found[0]} x {found[1]} px (H x W, as shown); expected {record.size[0]} x {record.size[1]}, as its image "
+        f"is listed: correct the file or the list"
     )
     return [Finding(kind, record.id, uri, sentence)]
 

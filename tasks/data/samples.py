@@ -121,7 +121,7 @@ class Decoded:
             targets["segmentation"] = self.segmentation.long()
         if self.depth is not None:
             targets["depth"] = self.depth.clone()
-        return Sample(id=self.id, image=self.image.float() / 255, targets=targets)
+        return Sample(id=self.id, image=self.image.float().div_(255), targets=targets)
 
     @property
     def nbytes(self) -> int:

@@ -114,7 +114,7 @@ class Sprite:
         self.face([(x, y, z) for x, y in points], colour)
 
     def ahead(self) -> tuple[Floats, NDArray[np.int64], Floats, list[Colour]]:
-        """What lies beyond NEAR: points ``[n, 3]``, starts of the K faces and n, their planes ``[K, 3, 3]``, colours."""
+        """Past NEAR: points ``[n, 3]``, starts of the K faces and n, points on their planes ``[K, 3, 3]``, colours."""
         points = np.array(self.points, np.float64).reshape(-1, 3)
         starts = np.concatenate(([0], np.cumsum(self.sizes))).astype(np.int64)
         corners = points[starts[:-1, None] + (0, 1, 2)]
@@ -151,7 +151,9 @@ class Canvas:
         self.camera = camera
         self.shape = (2 * size[0], 2 * size[1])
         self.surface: NDArray[np.int32] = np.zeros(self.shape, np.int32)
-        self.inverse: NDArray[np.float32] = np.zeros(self.shape, np.float32)  # 1 / z, 0 = sky
+        self.inverse: NDArray[np.float32] = np.zeros(self.shape, np.float32)  # 1 / z of what stands, 0 = nothing
+        below = np.maximum(np.arange(self.shape[0]) / 2 - camera.horizon, 0)
+        self._floor = (below / (camera.focal * camera.height)).astype(np.float32)  # [2H] the same of flat ground
         self.lamps: list[Lamp] = []
         self._casts: list[tuple[int, Floats]] = []
         self._colours: list[Colour] = [(0.0, 0.0, 0.0)]
@@ -165,6 +167,11 @@ class Canvas:
             np.array(self._owners, np.int32),
             np.array(self._ground, np.bool_),
         )
+
+    def nearness(self) -> NDArray[np.float32]:
+        """1 / z of each pixel ``[H, W]``, 0 = sky. The ground hides nothing, so it counts where nothing stands."""
+        standing = self.inverse[1::2, 1::2]
+        return np.where(standing > 0, standing, self._floor[1::2, None])
 
     def _add(self, colours: Sequence[Colour], kind: int, owner: int, ground: bool) -> int:
         """The row of the first of some new surfaces."""
@@ -183,10 +190,7 @@ class Canvas:
 
     def plain(self, colour: Colour) -> None:
         """Endless grass up to the horizon; to be drawn first."""
-        below = np.arange(self.shape[0]) / 2 - self.camera.horizon
-        inverse = np.maximum(below, 0) / (self.camera.focal * self.camera.height)
-        self.inverse[:] = inverse[:, None]
-        self.surface[below > 0] = self._add([colour], VEGETATION, 0, True)
+        self.surface[self._floor > 0] = self._add([colour], VEGETATION, 0, True)
 
     def ground(self, polygons: Sequence[Floats], colour: Colour, kind: int) -> None:
         """Paints polygons of (x, z) ``[n, 2]`` that do not overlap each other onto the ground."""

@@ -165,7 +165,7 @@ def _sign(rng: Rng, road: Road) -> Sign:
     side = -1 if rng.random() < 0.3 else 1
     return Sign(
         x=road.edge(side) + side * float(rng.uniform(0.4, 1.6)),
-        z=float(rng.uniform(7, 20)),
+        z=float(rng.uniform(9, 24)),
         y=float(rng.uniform(2.0, 2.9)),
         radius=float(rng.uniform(0.4, 0.65)),
         shape=int(rng.integers(4)),
@@ -266,7 +266,7 @@ class _Traffic:
             side = -1 if rng.random() < 0.5 else 1
             verge = road.edge(side) + side * float(rng.uniform(0.3, max(0.5, min(2.2, setbacks[side > 0] - 0.3))))
             crosses = kind == PEDESTRIAN and rng.random() < 0.25
-            x, z = verge, float(rng.uniform(6, 17)) * self._reach(kind)
+            x, z = verge, float(rng.uniform(7, 19)) * self._reach(kind)
             if crosses:
                 x = float(rng.uniform(road.edge(-1), road.edge(1)))
             elif kind == CYCLIST and rng.random() < 0.75:

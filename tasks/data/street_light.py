@@ -59,7 +59,7 @@ def photograph(
     weather = WEATHERS[scene.condition]
     points = _lit_surfaces(canvas, table, scene, weather, driven)
     image: Image = cv2.sepFilter2D(points, -1, _TENT, _TENT)[1::2, 1::2]  # type: ignore[assignment]
-    inverse = canvas.inverse[1::2, 1::2]
+    inverse = canvas.nearness()
     image = image * np.float32(weather.contrast) + np.float32(weather.lift)
     tint = np.asarray(scene.light.tint) * weather.tint * scene.light.gain
     if weather.dark:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tasks.data.street_canvas import Camera, Canvas, Floats, Table
+from tasks.data.street_canvas import NEAR, Camera, Canvas, Floats
 from tasks.data.street_light import WEATHERS, photograph
 from tasks.data.street_scene import CAR, SIGN, Scene
 from tasks.data.street_scenery import (
@@ -22,8 +22,7 @@ from tasks.data.street_things import draw_person, draw_sign, draw_vehicle, footp
 
 LEAST_PIXELS, LEAST_SHARE, LEAST_SIDE = 14, 0.25, 3  # what is smaller or more hidden is not labeled as an object
 _VISTA = 70.0  # metres: no thing or tree is drawn beyond
-_AT_HAND = 2  # points around a keypoint in which its surface must be seen
-_SAME_DEPTH = 0.25  # metres between a keypoint and the surface that is seen there, unless it is hidden
+_SAME_DEPTH = 0.25  # metres from a visible keypoint to the surface that is seen there or in a pixel beside it
 
 
 @dataclass(frozen=True)
@@ -71,10 +70,10 @@ def render(scene: Scene, frame: int, size: tuple[int, int], rng: np.random.Gener
     drawn = _draw_things(canvas, scene, frame, driven)
     table = canvas.table()
     image = photograph(canvas, table, scene, driven, rng)
-    surface, inverse = canvas.surface[1::2, 1::2], canvas.inverse[1::2, 1::2]
+    surface, nearness = canvas.surface[1::2, 1::2], canvas.nearness()
     with np.errstate(divide="ignore"):
-        depth = np.where(inverse > 0, 1 / inverse, np.float32(np.nan)).astype(np.float32)
-    things, instances = _label(canvas, table, drawn)
+        depth = np.where(nearness > 0, 1 / nearness, np.float32(np.nan)).astype(np.float32)
+    things, instances = _label(canvas.camera, table.owners[surface], depth, drawn)
     return Frame(image, table.kinds[surface], instances, depth, things)
 
 
@@ -129,9 +128,13 @@ def _draw_things(canvas: Canvas, scene: Scene, frame: int, driven: float) -> lis
 # ---- truth ---------------------------------------------------------------------------------------------------------
 
 
-def _label(canvas: Canvas, table: Table, drawn: list[_Drawn]) -> tuple[tuple[Thing, ...], NDArray[np.uint8]]:
+def _label(
+    camera: Camera,
+    owners: NDArray[np.int32],  # [H, W] position in ``drawn`` + 1
+    depth: NDArray[np.float32],
+    drawn: list[_Drawn],
+) -> tuple[tuple[Thing, ...], NDArray[np.uint8]]:
     """The things that are large and visible enough, and the map of them."""
-    owners = table.owners[canvas.surface[1::2, 1::2]]
     names = np.zeros(len(drawn) + 1, np.uint8)
     things: list[Thing] = []
     for owner, place in enumerate(ndimage.find_objects(owners, max_label=len(drawn)), start=1):
@@ -143,29 +146,24 @@ def _label(canvas: Canvas, table: Table, drawn: list[_Drawn]) -> tuple[tuple[Thi
         if pixels < LEAST_PIXELS or pixels < LEAST_SHARE * thing.alone or min(sides) < LEAST_SIDE:
             continue
         box = (float(columns.start), float(rows.start), float(columns.stop), float(rows.stop))
-        keypoints = None if thing.keypoints is None else _keypoints(canvas, table, thing.keypoints, owner)
+        keypoints = None
+        if thing.keypoints is not None:
+            keypoints = _keypoints(camera, np.where(owners == owner, depth, np.float32(np.nan)), thing.keypoints)
         things.append(Thing(thing.kind - CAR, box, thing.distance, pixels / thing.alone, keypoints))
         names[owner] = len(things)
     return tuple(things), names[owners]
 
 
-def _keypoints(canvas: Canvas, table: Table, points: Floats, owner: int) -> NDArray[np.float32]:
-    """(x, y, v) ``[8, 3]`` of world points: visible where the thing itself is seen there at that very distance."""
+def _keypoints(camera: Camera, depth: NDArray[np.float32], points: Floats) -> NDArray[np.float32]:
+    """(x, y, v) ``[8, 3]`` of world points: visible where the thing's own ``depth`` (NaN elsewhere) is theirs."""
     out = np.zeros((len(points), 3), np.float32)
-    height, width = canvas.shape
+    height, width = depth.shape
     for index, point in enumerate(points):
-        if point[2] < 1:
+        if point[2] < NEAR:
             continue
-        x, y = canvas.camera.project(point).tolist()
-        if not (0 <= x < width / 2 and 0 <= y < height / 2):
-            continue
-        row, column = round(2 * y), round(2 * x)
-        near = (
-            slice(max(row - _AT_HAND, 0), row + _AT_HAND + 1),
-            slice(max(column - _AT_HAND, 0), column + _AT_HAND + 1),
-        )
-        inverse = canvas.inverse[near]
-        same = np.abs(1 / np.maximum(inverse, 1e-6) - point[2]) < _SAME_DEPTH
-        seen = (table.owners[canvas.surface[near]] == owner) & same
-        out[index] = (x, y, 2.0 if seen.any() else 1.0)
+        x, y = camera.project(point).tolist()
+        if 0 <= x < width and 0 <= y < height:
+            row, column = int(y), int(x)
+            around = depth[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+            out[index] = (x, y, 2.0 if (np.abs(around - point[2]) < _SAME_DEPTH).any() else 1.0)
     return out

@@ -106,6 +106,7 @@ class _Body:
     pose: Pose
     eye: float  # height of the camera
     sun: tuple[float, float] | None
+    lamps: bool
 
     def block(
         self,
@@ -148,14 +149,14 @@ def draw_vehicle(canvas: Canvas, vehicle: Vehicle, pose: Pose, light: Light | No
     ``light`` is None without a sun; with ``lamps`` its lights shine.
     """
     eye = canvas.camera.height
-    body = _Body(Sprite(vehicle.kind), pose, eye, None if light is None else light.sun)
+    body = _Body(Sprite(vehicle.kind), pose, eye, None if light is None else light.sun, lamps)
     axle, wide = 0.32 * vehicle.length, vehicle.width / 2
     wheels = [(a, w) for a in (-axle, axle) for w in (-wide, wide)]
     for forward, right in wheels:  # as seen from behind or ahead; the body hides their upper part
         inner = right - copysign(0.22, right)
         tread = [(forward, right, 0.0), (forward, inner, 0.0), (forward, inner, 0.6), (forward, right, 0.6)]
         body.sprite.face(pose.world(tread).tolist(), _TYRE)
-    {CAR: _draw_car, TRUCK: _draw_truck, BUS: _draw_bus}[vehicle.kind](body, vehicle, lamps)
+    {CAR: _draw_car, TRUCK: _draw_truck, BUS: _draw_bus}[vehicle.kind](body, vehicle)
     for forward, right in wheels:
         across = right + pose.x * cos(pose.yaw) - pose.z * sin(pose.yaw)  # from the camera, to the vehicle's right
         if across * right < 0:  # its outer side is seen
@@ -173,7 +174,7 @@ def _draw_lights(body: _Body, sides: dict[str, Floats], up: tuple[float, float])
                 body.patch(sides[side], (start, start + 0.12), up, colour)
 
 
-def _draw_car(body: _Body, car: Vehicle, lamps: bool) -> None:
+def _draw_car(body: _Body, car: Vehicle) -> None:
     length, wide, high = car.length, car.width / 2, car.height
     if car.body == "van":
         sides = body.block((-length / 2, length / 2), (-wide, wide), (0.28, high), car.colour)
@@ -195,7 +196,7 @@ def _draw_car(body: _Body, car: Vehicle, lamps: bool) -> None:
     _draw_lights(body, sides, (0.45, 0.8))
 
 
-def _draw_truck(body: _Body, truck: Vehicle, lamps: bool) -> None:
+def _draw_truck(body: _Body, truck: Vehicle) -> None:
     half, wide = truck.length / 2, truck.width / 2
     body.block((-half, half), (0.2 - wide, wide - 0.2), (0.35, 0.8), (40.0, 40.0, 42.0))
     parts = [_draw_cargo, _draw_cab]
@@ -231,13 +232,13 @@ def _draw_cargo(body: _Body, truck: Vehicle) -> None:
     _draw_lights(body, {side: quad for side, quad in sides.items() if side == "rear"}, (0.01, low))
 
 
-def _draw_bus(body: _Body, bus: Vehicle, lamps: bool) -> None:
+def _draw_bus(body: _Body, bus: Vehicle) -> None:
     half, wide = bus.length / 2, bus.width / 2
     sides = body.block((-half, half), (-wide, wide), (0.35, bus.height), bus.colour)
     for side, quad in sides.items():
         if side in ("rear", "front"):
             body.patch(quad, (0.08, 0.92), (0.4, 0.82), _GLASS)
-            body.patch(quad, (0.25, 0.75), (0.86, 0.96), (240.0, 170.0, 40.0) if lamps else (20.0, 20.0, 20.0))
+            body.patch(quad, (0.25, 0.75), (0.86, 0.96), (240.0, 170.0, 40.0) if body.lamps else (20.0, 20.0, 20.0))
         elif side != "top":
             for start in np.linspace(0.04, 0.84, 6).tolist():
                 body.patch(quad, (start, start + 0.12), (0.42, 0.78), _GLASS)

@@ -48,8 +48,8 @@ def match(anchors: Tensor, boxes: Tensor, crowd: Tensor) -> Tensor:
     """``[A]`` int64: the object that an anchor answers for, -1 = none, -2 = not to be trained.
 
     ``boxes [N, 4]``, ``crowd [N]``. IoU above .5 with the best object: positive; .4 to .5: ignored; two objects within
-    .2 of each other above .4: negative, since it is not clear which one is meant; an object left without an anchor takes
-    its best one above .4. Anchors centred in a crowd, and all of an image without objects, are ignored.
+    .2 of each other above .4: negative, since it is not clear which one is meant; an object left without an anchor
+    takes its best one above .4. Anchors centred in a crowd, and all of an image without objects, are ignored.
     """
     real = (~crowd).nonzero().flatten()
     if len(real) == 0:

@@ -113,7 +113,7 @@ class AnchorHead(nn.Module):
         self.embed = _decoder(channels, channels, EMBEDDING) if embedded else None
 
     def losses(self, maps: Sequence[Tensor], targets: Sequence[Target | None], size: Size) -> dict[str, Tensor]:
-        """``{part: [B]}`` with the original's factors: objectness summed over anchors, the rest a mean over positives."""
+        """``{part: [B]}`` with the original's factors: objectness a sum over anchors, the others means."""
         x = self.trunk(maps[-1])
         objectness, logits, code = _rows(self.objectness(x)), _rows(self.classify(x)), _rows(self.regress(x))
         embedding = None if self.embed is None else F.normalize(_rows(self.embed(x)), dim=-1)
@@ -161,7 +161,7 @@ class AnchorHead(nn.Module):
 def by_feature(boxes: Tensor, found: Candidates, embeddings: Tensor, top: int) -> Tensor:
     """Indices of the candidates that feature NMS keeps, image by image."""
     kept = [torch.zeros(0, dtype=torch.int64, device=boxes.device)]
-    for image in found.image.unique().tolist():
+    for image in torch.unique(found.image).tolist():
         rows = (found.image == image).nonzero().flatten()
         kept.append(rows[feature_nms(boxes[rows], found.score[rows], embeddings[rows], top)])
     return torch.cat(kept)
@@ -197,7 +197,7 @@ def salscheider(
     width: int = 64,
     feature_nms: bool = False,
 ) -> MultiTaskNet:
-    """The network of Salscheider 2020; 8 ``width`` channels at stride 8 (512 as published). ``weights``: null or a file."""
+    """Salscheider 2020 with 8 ``width`` channels at stride 8 (published: 512); ``weights``: null or a file."""
     file = file_of(weights, names=())
     if width < 16 or width % 2:
         raise ValueError(f"model.width: {width}; expected an even number from 16 on")
@@ -226,7 +226,7 @@ def _decoder(inputs: int, width: int, outputs: int) -> nn.Sequential:
 
 def _rows(x: Tensor) -> Tensor:
     """``[B, 145 n, h, w]`` to float32 ``[B, h w 145, n]``."""
-    return x.float().permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, x.shape[1] // PER_CELL))
+    return x.float().permute(0, 2, 3, 1).reshape(len(x), -1, x.shape[1] // PER_CELL)
 
 
 def _objects(target: Target | None, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

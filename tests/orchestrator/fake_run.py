@@ -88,7 +88,7 @@ def fake_scene(seed: int, size: tuple[int, int]) -> tuple[torch.Tensor, Predicti
         label[int(y) : int(y + 0.3 * h), int(x) : int(x + 0.22 * w)] = k
     colors = np.array([(0.4, 0.4, 0.42), (0.6, 0.75, 0.9), (0.2, 0.3, 0.7), (0.85, 0.5, 0.1)])
     image = np.clip(colors[label] + rng.normal(0, 0.04, (h, w, 3)), 0, 1)
-    logits = 4 * np.eye(5)[label[::2, ::2]].transpose(2, 0, 1) + rng.normal(0, 1, (5, h // 2, w // 2))
+    logits = 4 * np.eye(5)[label[::2, ::2]].transpose(2, 0, 1) + rng.normal(0, 1, (5, (h + 1) // 2, (w + 1) // 2))
     log_probs = torch.from_numpy(logits).float().log_softmax(0)
     found = Detections(
         boxes=torch.tensor(boxes, dtype=torch.float32),

@@ -76,7 +76,9 @@ def test_an_image_alone_scores_the_same_to_the_last_bit(shape: tuple[int, ...], 
 def test_the_mirrored_answer_is_put_back_before_it_is_compared() -> None:
     (seen,) = sample_seen(Equal(), 1)
     answer = SegMap(seen.plain.log_probs.flip(-1))
-    agreeing = type(seen)(**{**vars(seen), "views": {HFlip(): ((Prediction({"segmentation": answer}), torch.zeros(2, 3)),)}})
+    agreeing = type(seen)(
+        **{**vars(seen), "views": {HFlip(): ((Prediction({"segmentation": answer}), torch.zeros(2, 3)),)}}
+    )
     (score,) = Equal().score_batch([agreeing], [])
     assert score.value == 0.0
     assert Equal().score_batch([seen], [])[0].value > 0.0
@@ -89,7 +91,9 @@ def test_images_of_different_sizes_share_a_batch() -> None:
         **{
             **vars(seen[1]),
             "plain": Prediction({"segmentation": cropped}),
-            "views": {HFlip(): ((Prediction({"segmentation": SegMap(cropped.log_probs.flip(-1))}), torch.zeros(2, 3)),)},
+            "views": {
+                HFlip(): ((Prediction({"segmentation": SegMap(cropped.log_probs.flip(-1))}), torch.zeros(2, 3)),)
+            },
         }
     )
     values = [score.value for score in Equal().score_batch(seen, [])]

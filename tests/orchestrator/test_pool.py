@@ -1,0 +1,67 @@
+"""The ledger: drawn by hash, bought once, counted by task."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from orchestrator.pool import HUMAN, Pool
+from orchestrator.workers import ranges
+from tasks.seeding import key_of
+
+TASKS = ("detection", "segmentation")
+
+
+def keys(count: int) -> NDArray[np.uint64]:
+    return np.sort(np.array([key_of(f"image-{i}") for i in range(count)], np.uint64))
+
+
+def test_the_initial_pool_depends_on_seed_and_keys_alone() -> None:
+    pool = Pool.initial(keys(100), TASKS, 40, seed=3)
+    assert pool.counts() == {"detection": 40, "segmentation": 40}
+    assert np.array_equal(pool.source, Pool.initial(keys(100), TASKS, 40, seed=3).source)
+    assert not np.array_equal(pool.source, Pool.initial(keys(100), TASKS, 40, seed=4).source)
+
+
+def test_a_larger_start_contains_a_smaller_one() -> None:
+    small, large = Pool.initial(keys(50), TASKS, 10, 0), Pool.initial(keys(50), TASKS, 20, 0)
+    assert np.all(large.labeled[small.labeled])
+
+
+def test_buying_adds_the_tasks_asked_for_and_leaves_the_old_ledger() -> None:
+    pool = Pool.empty(keys(5), TASKS)
+    after = pool.buy({int(pool.keys[2]): ("segmentation",), int(pool.keys[4]): TASKS}, cycle=3)
+    assert after.counts() == {"detection": 1, "segmentation": 2}
+    assert pool.counts() == {"detection": 0, "segmentation": 0}
+    assert after.cycle[2].tolist() == [-1, 3]
+    assert after.labeled.tolist() == [False, False, False, False, True]
+
+
+def test_buying_twice_or_from_elsewhere_is_refused() -> None:
+    pool = Pool.initial(keys(5), TASKS, 5, 0)
+    with pytest.raises(ValueError, match="already has a human label"):
+        pool.buy({int(pool.keys[0]): ("detection",)}, 1)
+    with pytest.raises(ValueError, match="is not of this pool"):
+        pool.buy({1: ("detection",)}, 1)
+
+
+def test_pseudo_labels_are_trained_on_but_not_counted() -> None:
+    pool = Pool.initial(keys(3), TASKS, 1, 0)
+    source = pool.source.copy()
+    source[source != HUMAN] = 2
+    pseudo = Pool(pool.keys, pool.tasks, source, pool.cycle)
+    assert pseudo.has.all()
+    assert pseudo.counts() == {"detection": 1, "segmentation": 1}
+
+
+def test_the_ledger_survives_a_table() -> None:
+    pool = Pool.initial(keys(7), TASKS, 3, 0)
+    back = Pool.of_table(pool.table())
+    assert back.tasks == pool.tasks
+    assert np.array_equal(back.keys, pool.keys)
+    assert np.array_equal(back.source, pool.source)
+    assert np.array_equal(back.cycle, pool.cycle)
+
+
+def test_ranges_cover_everything_once() -> None:
+    assert ranges(7, 3) == [(0, 3), (3, 6), (6, 7)]
+    assert ranges(0, 3) == []
