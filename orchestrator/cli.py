@@ -19,6 +19,7 @@ from orchestrator import __version__
 from orchestrator.components import attribute
 from orchestrator.config import Cluster, find, load
 from orchestrator.errors import MtalError
+from orchestrator.ray_settings import set_environment
 
 out = Console()
 err = Console(stderr=True)
@@ -222,6 +223,7 @@ def _executor(address: str, display: Any) -> Iterator[Any]:
         here = _import("orchestrator.here")
         yield lambda plan, units: here.run_units(plan, units, display)
         return
+    set_environment(address)
     tuning = _import("orchestrator.tuning")
     with tuning.cluster(address):
         yield lambda plan, units: tuning.run_units(plan, units, display)
@@ -234,6 +236,7 @@ def _pool_workers(address: str, display: Any, name: str, count: int) -> Iterator
         here = _import("orchestrator.here")
         yield lambda setup: here.pool_workers(setup, display, name)
         return
+    set_environment(address)
     tuning = _import("orchestrator.tuning")
     needs = Cluster(workers_per_trial=count)
     with tuning.cluster(address):

@@ -21,7 +21,7 @@ from orchestrator.curves import Curve, Paired
 BASELINE = "#6e7681"
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)))
-MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+MARKERS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "P": "✚", "X": "✖"}  # and how they look in text
 PAPER, INK, SOFT, RULE = "#ffffff", "#1b1f24", "#59636e", "#d8dce1"
 CONTROL = (0, (1, 2))  # dots: an arm that buys nothing
 
@@ -42,7 +42,7 @@ def styles(arms: Sequence[str], baseline: str | None) -> dict[str, Style]:
     found = {} if baseline is None else {baseline: Style(BASELINE, "var(--baseline)", "solid", "o")}
     for i, arm in enumerate(others):
         turn, k = divmod(i, len(COLORS))
-        found[arm] = Style(COLORS[k], f"var(--arm{k})", DASHES[turn % 3], MARKERS[(i + 1) % len(MARKERS)])
+        found[arm] = Style(COLORS[k], f"var(--arm{k})", DASHES[turn % 3], tuple(MARKERS)[(i + 1) % len(MARKERS)])
     return found
 
 
@@ -70,7 +70,7 @@ def curve_svg(
     with matplotlib.rc_context(options):
         longest = max((len(c.arm) for c in curves), default=0)
         figure = Figure(figsize=(7.2, 3.9), facecolor=PAPER)
-        right = 1 - min(0.30, 0.03 + 0.0118 * longest)
+        right = 1 - min(0.30, 0.05 + 0.0118 * longest)
         axes = figure.add_axes((0.085, 0.17, right - 0.085, 0.73), facecolor=PAPER)
         places = _places(curves, baseline)
         for curve in curves:
@@ -208,12 +208,17 @@ def _name_ends(
             ends.append([y, curve.arm])
     ends.sort(key=lambda e: (e[0], e[1]))
     wanted = np.array([e[0] for e in ends], dtype=np.float64)
-    for i, y in enumerate(_apart(wanted, 12.5)):
+    floor, ceiling = 10.0, float(axes.get_window_extent().y1) * 72 / axes.figure.dpi + 8
+    gap = min(12.5, (ceiling - floor) / max(1, len(ends) - 1))
+    steps = gap * np.arange(len(ends))
+    heights = np.maximum(np.minimum(_apart(wanted, gap), ceiling - steps[::-1]), floor + steps)
+    for i, y in enumerate(heights):
         arm = str(ends[i][1])
         name = arm if len(arm) <= 26 else arm[:25] + "…"
         axes.annotate(
-            name, (1.0, 0.0), xycoords=("axes fraction", "figure points"), xytext=(8, float(y)),
+            f"{MARKERS[looks[arm].marker]} {name}", (1.0, 0.0), xycoords=("axes fraction", "figure points"), xytext=(8, float(y)),
             textcoords=("offset points", "figure points"), color=looks[arm].color, va="center", fontweight="bold",
+            fontsize=min(9.5, 0.85 * gap),
         )  # fmt: skip
 
 

@@ -39,27 +39,34 @@ class Board:
 
 
 class WorkerProcess:
-    """A process with a Worker in it."""
+    """A process with a Worker in it. The worker is made by the first call, so that its errors come back as answers."""
 
     def __init__(self, setup: Setup, board: ActorHandle, unit: str, paths: Sequence[str]) -> None:
-        sys.path[:0] = [p for p in paths if p not in sys.path]
+        self._setup, self._board, self._unit, self._paths = setup, board, unit, paths
+        self._worker: Any = None
+        self._told = 0.0
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """The answer of a method of the worker."""
+        if self._worker is None:
+            self._worker = self._made()
+        return getattr(self._worker, method)(*arguments)
+
+    def _made(self) -> Any:
+        sys.path[:0] = [p for p in self._paths if p not in sys.path]
         here = code_fingerprint()
-        if here != setup.code:
+        if here != self._setup.code:
             raise RunError(
-                f"cluster: a worker runs other sources ({here}, in {HOME}) than the command ({setup.code}); install "
-                "the same version on every node, or submit the tree as the job's working directory"
+                f"cluster: a worker runs other sources ({here}, in {HOME}) than the command ({self._setup.code}); "
+                "install the same version on every node, or submit the tree as the job's working directory"
             )
-        self._board, self._unit, self._told = board, unit, 0.0
-        self._worker = attribute("orchestrator.worker:Worker")(setup, self._progress)
+        return attribute("orchestrator.worker:Worker")(self._setup, self._progress)
 
     def _progress(self, phase: str, done: int, total: int) -> None:
         now = time.monotonic()
         if done == total or now - self._told > 0.5:
             self._told = now
             self._board.tell.remote(self._unit, phase, done, total)
-
-    def call(self, method: str, *arguments: Any) -> Any:
-        return getattr(self._worker, method)(*arguments)
 
 
 BoardActor: Any = ray.remote(num_cpus=0)(Board)

@@ -300,10 +300,9 @@ def lede(results: Results) -> str:
     first = labeled(results.table)[column(results.table, "cycle") == 0] if results.table.num_rows else np.empty(0)
     if first.size and isinstance(amount, int | float) and isinstance(cycles, int):
         bought = round(amount * results.pool) if 0 < amount < 1 and results.pool > 0 else amount
-        sentences.append(
-            f"With each seed all arms start from the same {first.mean():,.0f} labeled images and the same first model, "
-            f"and buy {bought:,.0f} more images in each of {count(cycles, 'cycle')}."
-        )
+        then = f"buy {bought:,.0f} more images in each of {count(cycles, 'cycle')}" if cycles else "buy no more"
+        start = f"the same {first.mean():,.0f} labeled images and the same first model"
+        sentences.append(f"With each seed all arms start from {start}, and {then}.")
     if isinstance(steps, int):
         begin = setting("train.first_steps") or steps
         kept = "from fresh weights" if setting("active.warm_start") is False else "from the weights before"
@@ -353,9 +352,9 @@ def caution(results: Results, rows: Sequence[Difference]) -> str:
         f"intervals are paired t, 95 %, for each arm alone (no correction for {count(len(rows), 'comparison')})."
     )
     if least < FEW_SEEDS:
-        n = f"{least}" if least == most else f"{least} to {most}"
+        n = count(most, "seed") if least == most else f"{least} to {most} seeds"
         text += (
-            f" With n = {n} seeds no pattern of signs reaches p < 0.05 (that takes {FEW_SEEDS} seeds): "
+            f" With {n} no pattern of signs reaches p < 0.05 (that takes {FEW_SEEDS} seeds): "
             "read them as what happened in this run, not as significant."
         )
     return text

@@ -33,26 +33,31 @@ OBJECT_STORE = 256 * 2**20  # bytes; a laptop needs no more, because no image an
 @contextmanager
 def cluster(address: str, cpus: int | None = None) -> Iterator[None]:
     """A connection to Ray: ``local`` starts a cluster of this machine on loopback and stops it afterwards."""
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     common: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address == "local":
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # every port of the cluster on loopback
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # other users of this machine cannot use them
         common |= {"num_cpus": cpus or os.cpu_count(), "include_dashboard": False, "object_store_memory": OBJECT_STORE}
-    try:
-        ray.init(address=address, **common)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(
-            f"--address {address}: no Ray cluster answered ({first[:160]}); start one with 'ray start --head', give "
-            "its address, or use local or none"
-        ) from error
+    _connect(address, common, tries=3 if address == "local" else 1)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(address: str, options: Mapping[str, Any], tries: int) -> None:
+    """Connect to Ray; a cluster of this machine is tried again, because a busy machine may be too slow once."""
+    for left in reversed(range(tries)):
+        try:
+            ray.init(address=address, **options)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            ray.shutdown()
+            if left:
+                continue
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise RunError(
+                f"--address {address}: no Ray cluster answered ({first[:160]}); start one with 'ray start --head', give "
+                "its address, or use local or none"
+            ) from error
+        return
 
 
 def run_units(plan: Plan, units: Sequence[Unit], display: Display) -> list[Failure]:

@@ -250,7 +250,7 @@ def _shine(pose: Pose, vehicle: Vehicle) -> list[Lamp]:
     half, wide = vehicle.length / 2 + 0.05, 0.4 * vehicle.width
     places = pose.world([(a, w, 0.75) for a in (-half, half) for w in (-wide, wide)]).tolist()
     colours = [(170.0, 15.0, 15.0)] * 2 + [(190.0, 185.0, 160.0)] * 2
-    radii = (0.2, 0.2, 0.36, 0.36)
+    radii = (0.18, 0.18, 0.27, 0.27)
     return [Lamp((x, y, z), r, c) for (x, y, z), r, c in zip(places, radii, colours, strict=True) if z > 1.5]
 
 

@@ -32,8 +32,9 @@ class SmallBody(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.channels = (width, 2 * width, 3 * width, 3 * width)
-        stem = max(8, 3 * width // 4 // 8 * 8)
+        # narrow where the maps are large: half of the time goes into the first two stages; multiples of 8 run fastest
+        stem, *rest = (-(-width * quarters // 32) * 8 for quarters in (2, 3, 6, 12, 12))
+        self.channels = tuple(rest)
         self.stem = conv_block(3, stem, batch_norm, stride=2)
         self.stages = nn.ModuleList(
             nn.Sequential(conv_block(inputs, outputs, batch_norm, stride=2), Residual(outputs))

@@ -38,16 +38,16 @@ def small(
     if width < 8 or width % 8:
         raise ValueError(f"model.width: {width}; expected a multiple of 8")
     file = file_of(weights, names=())
-    body, neck, strides = SmallBody(width), width + width // 4, (4, 8, 16, 32)
+    body, strides = SmallBody(width), (4, 8, 16, 32)
     heads: dict[str, nn.Module] = {}
     for task, count in outputs_of(classes, tasks).items():
         if task == "detection":
-            heads[task] = FcosHead(neck, count, strides, norm=batch_norm, depth=2, shared=True, settings=decode)
+            heads[task] = FcosHead(width, count, strides, norm=batch_norm, depth=2, shared=True, settings=decode)
         else:
-            heads[task] = PanopticHead(neck, count, strides, width=neck, norm=batch_norm, loss_stride=2)
-    pyramid = Pyramid(body.channels, neck, smooth=False)
+            heads[task] = PanopticHead(width, count, strides, width=width, norm=batch_norm, loss_stride=2)
+    pyramid = Pyramid(body.channels, width, smooth=False)
     return load(
-        MultiTaskNet(body, pyramid, heads, channels=(neck,) * 4, stride=32, loss_prediction=loss_prediction), file
+        MultiTaskNet(body, pyramid, heads, channels=(width,) * 4, stride=32, loss_prediction=loss_prediction), file
     )
 
 

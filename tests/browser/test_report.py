@@ -1,4 +1,4 @@
-"""The report in headless chromium: every picture is decoded, nothing is asked of the network, and it looks like a page."""
+"""The report in headless chromium: all pictures decode, nothing is asked of the network, it looks like a page."""
 
 import json
 import re
@@ -18,8 +18,12 @@ from tests.orchestrator.fake_run import write_fake_run
 pytestmark = pytest.mark.browser
 
 # Only the copy under test holds a script: it asks the browser what it made of the page.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 PROBE = """<script>
+const blocked = [];
+addEventListener("securitypolicyviolation", e => blocked.push(e.blockedURI));
 addEventListener("load", () => {
+  const asked = performance.getEntriesByType("resource").map(r => r.name).filter(n => !n.startsWith("data:"));
   const all = s => [...document.querySelectorAll(s)];
   document.documentElement.dataset.seen = JSON.stringify({
     images: all("img").map(i => i.complete ? i.naturalWidth : 0),
@@ -27,12 +31,11 @@ addEventListener("load", () => {
     texts: all(".curves svg text").length,
     sections: all("main > section[id]").map(s => s.id),
     empty: all("main > section[id]").filter(s => s.innerText.trim().length < 20).map(s => s.id),
-    asked: performance.getEntriesByType("resource").map(r => r.name).filter(n => !n.startsWith("data:")),
+    asked: [...blocked, ...asked],
     overflow: document.documentElement.scrollWidth - innerWidth,
-    background: getComputedStyle(document.body).backgroundColor,
   });
 });
-</script></body>"""
+</script>"""
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +55,18 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def visit(chromium: str, page: Path, profile: Path, *options: str) -> str:
     """What chromium prints about a page; each call has a fresh profile."""
     command = [
-        chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        f"--user-data-dir={profile}", *options, page.as_uri(),
+        chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--hide-scrollbars",        "--disable-background-networking", "--disable-component-update",
+        "--disable-sync",        f"--user-data-dir={profile}", *options, page.as_uri(),
     ]  # fmt: skip
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
 def seen(chromium: str, page: Path, tmp_path: Path, width: int) -> dict[str, Any]:
     copy = tmp_path / f"probed-{width}.html"
-    copy.write_text(page.read_text(encoding="utf-8").replace("</body>", PROBE), encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert text.count(f'{POLICY}">') == 1, "the page itself forbids scripts and requests"
+    copy.write_text(text.replace(f'{POLICY}">', f"{POLICY}; script-src 'unsafe-inline'\">{PROBE}"), encoding="utf-8")
     dom = visit(chromium, copy, tmp_path / f"profile-{width}", "--dump-dom", f"--window-size={width},1200")
     found = re.search(r'data-seen="([^"]*)"', dom)
     assert found, "the page never finished loading"
@@ -86,10 +91,12 @@ def test_the_browser_shows_every_part_of_the_report(chromium: str, page: Path, t
 def test_the_probe_would_see_a_broken_picture(chromium: str, page: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.html"
     text = page.read_text(encoding="utf-8")
-    broken.write_text(re.sub(r"data:image/jpeg;base64,[^\"]*", "gone.png", text, count=1), encoding="utf-8")
+    broken.write_text(
+        re.sub(r"data:image/jpeg;base64,[^\"]*", "http://localhost:9/gone.png", text, count=1), encoding="utf-8"
+    )
     answer = seen(chromium, broken, tmp_path, 1280)
     assert answer["images"].count(0) == 1
-    assert [name.rsplit("/", 1)[1] for name in answer["asked"]] == ["gone.png"]
+    assert {name.rsplit("/", 1)[-1] for name in answer["asked"]} == {"gone.png"}
 
 
 @pytest.mark.parametrize(("scheme", "paper"), [("light", (255, 255, 255)), ("dark", (20, 23, 27))])

@@ -32,7 +32,7 @@ def write_camvid(root: Path) -> Path:
         semantic = np.full((HEIGHT, WIDTH), 3, np.uint8)
         semantic[:10], semantic[-2:] = 0, 255
         semantic[12:18, left : left + 8] = 8
-        rgb = np.stack([semantic * 20 % 256, semantic * 7 % 256, np.full_like(semantic, 90 + number)], axis=-1)
+        rgb = np.stack([semantic * 20, semantic * 7, np.full_like(semantic, 90 + number)], axis=-1)
         for folder in (root / "images" / split, root / "semantic" / split):
             folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rgb).save(root / "images" / split / f"{stem}.jpg", quality=95)

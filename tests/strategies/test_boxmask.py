@@ -167,6 +167,8 @@ CHANGED = {
 @pytest.mark.parametrize("field", [field.name for field in fields(BoxMask)])
 def test_every_switch_changes_a_score(field: str) -> None:
     base = BoxMask(crop_size=32, tau=0.5, min_side=16.0)
+    if field == "empty":  # S_cls of another box would hide it
+        base = replace(base, tau=0.8, terms=("loc",))
     other = replace(base, **{field: CHANGED[field]})
     values = [
         [score.value for score in strategy.score_batch(sample_seen(strategy, 12), [])] for strategy in (base, other)

@@ -184,7 +184,7 @@ def test_faults_of_classes_and_fields_are_named(tmp_path: Path) -> None:
     (root / "classes.json").write_text('{"classes": [{"id": 254, "name": "a"}]}')
     with pytest.raises(ValueError, match=r"classes.json: the class 'a' has id 254; expected 0..253"):
         coco(root).semantic_lut()
-    with pytest.raises(ValueError, match="validation is 0.7 and test 0.5; expected shares"):
+    with pytest.raises(ValueError, match=r"validation is 0.7 and test 0.5; expected shares"):
         coco(root, validation=0.7, test=0.5)
     with pytest.raises(ValueError, match="neither annotations nor panoptic is set"):
         Coco(str(root), annotations="")

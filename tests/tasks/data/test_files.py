@@ -36,7 +36,7 @@ def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(RuntimeError, match="killed"), staged(target) as draft:  # noqa: PT012 (it fails half way)
+    with pytest.raises(RuntimeError, match="killed"), staged(target) as draft:
         draft.write_text("ne")
         raise RuntimeError("killed")
     assert target.read_text() == "old"

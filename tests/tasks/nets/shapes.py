@@ -24,7 +24,9 @@ def seeded(make: Callable[[], Made], seed: int = 0) -> Made:
 
 def objects(boxes: Sequence[Sequence[float]], labels: Sequence[int], crowd: Sequence[bool] | None = None) -> Objects:
     flags = [False] * len(labels) if crowd is None else list(crowd)
-    return Objects(torch.tensor(boxes, dtype=torch.float32).view(-1, 4), torch.tensor(labels).long(), torch.tensor(flags).bool())
+    return Objects(
+        torch.tensor(boxes, dtype=torch.float32).view(-1, 4), torch.tensor(labels).long(), torch.tensor(flags).bool()
+    )
 
 
 def scene(rng: np.random.Generator, size: tuple[int, int] = (64, 64), kinds: int = 2) -> Sample:
@@ -59,10 +61,12 @@ def without(sample: Sample, *tasks: str) -> Sample:
     return Sample(sample.id, sample.image, {t: x for t, x in sample.targets.items() if t not in tasks})
 
 
-def train(model: torch.nn.Module, samples: Sequence[Sample], steps: int, rate: float = 4e-3, seed: int = 0) -> list[float]:
+def train(
+    model: torch.nn.Module, samples: Sequence[Sample], steps: int, rate: float = 4e-3, seed: int = 0
+) -> list[float]:
     """The summed loss of each step of AdamW with one rise and fall of the rate."""
     rng = np.random.default_rng(seed)
-    optimiser = torch.optim.AdamW(model.parameters(), rate)
+    optimiser = torch.optim.AdamW(model.parameters(), rate, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=max(steps, 4))
     history = []
     model.train()
