@@ -21,8 +21,9 @@ from orchestrator.config import Cluster, find, load
 from orchestrator.errors import MtalError
 from orchestrator.ray_settings import set_environment
 
-out = Console()
-err = Console(stderr=True)
+WIDE = None if sys.stdout.isatty() else 120  # a log file has room for the tables
+out = Console(width=WIDE)
+err = Console(stderr=True, width=WIDE)
 app = typer.Typer(
     name="mtal",
     help="Multi-task active learning on Ray: which images to label next, for several tasks at once, and which strategy "

@@ -27,6 +27,7 @@ class Display:
         self.console = console
         self._bars: dict[str, TaskID] = {}
         self._lines: dict[str, tuple[float, str]] = {}
+        self._last: dict[str, tuple[str, int]] = {}
         self._lock = threading.Lock()
         self._progress = Progress(
             TextColumn("{task.fields[unit]:<28}"),
@@ -59,6 +60,9 @@ class Display:
         """Unit ``unit`` has done ``done`` of ``total`` (0 = not known) steps or images of a phase."""
         word = WORDS.get(phase, phase)
         with self._lock:
+            if self._last.get(unit) == (phase, done):
+                return
+            self._last[unit] = (phase, done)
             if self.console.is_terminal:
                 if unit not in self._bars:
                     self._bars[unit] = self._progress.add_task("", unit=unit, phase=word)

@@ -214,9 +214,9 @@ def _name_ends(
     heights = np.maximum(np.minimum(_apart(wanted, gap), ceiling - steps[::-1]), floor + steps)
     for i, y in enumerate(heights):
         arm = str(ends[i][1])
-        name = arm if len(arm) <= 26 else arm[:25] + "…"
+        name = f"{MARKERS[looks[arm].marker]} {arm if len(arm) <= 26 else arm[:25] + '…'}"
         axes.annotate(
-            f"{MARKERS[looks[arm].marker]} {name}", (1.0, 0.0), xycoords=("axes fraction", "figure points"), xytext=(8, float(y)),
+            name, (1.0, 0.0), xycoords=("axes fraction", "figure points"), xytext=(8, float(y)),
             textcoords=("offset points", "figure points"), color=looks[arm].color, va="center", fontweight="bold",
             fontsize=min(9.5, 0.85 * gap),
         )  # fmt: skip

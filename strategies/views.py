@@ -82,7 +82,7 @@ class BoxCrops:
         matrix = torch.stack([scale, zero, -x * scale, zero, scale, -y * scale], 1).view(-1, 2, 3)
         mean = fill.to(images).view(1, -1, 1, 1)
         return Rendered(
-            images=crop_windows(images - mean, boxes.image, windows, self.crop_size) + mean,
+            images=crop_windows(images - mean, boxes.image, windows, self.crop_size).add_(mean),
             index=boxes.image,
             matrix=matrix.float(),
             inputs={name: crop_windows(t, boxes.image, windows, self.crop_size) for name, t in inputs.items()},

@@ -15,7 +15,7 @@ def losses() -> dict[str, torch.Tensor]:
 def test_equal_is_the_plain_sum() -> None:
     weighting, values = Equal(), losses()
     total = weighting.total(values, step=3)
-    total.backward()
+    total.backward()  # type: ignore[no-untyped-call]
     weighting.step()
     assert total.item() == 7
     assert all(v.grad is not None and v.grad.item() == 1 for v in values.values())
@@ -25,7 +25,7 @@ def test_equal_is_the_plain_sum() -> None:
 def test_fixed_factors_of_losses_and_tasks() -> None:
     weighting, values = Fixed({"detection": 0.5, "detection.box": 3.0}), losses()
     total = weighting.total(values)
-    total.backward()
+    total.backward()  # type: ignore[no-untyped-call]
     assert total.item() == 0.5 + 6 + 4
     assert weighting.weights() == {"detection.cls": 0.5, "detection.box": 3.0, "segmentation.ce": 1.0}
     assert [v.grad.item() for v in values.values() if v.grad is not None] == [0.5, 3.0, 1.0]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tasks.classes import ClassMap
-from tasks.types import Batch, Objects, Sample
+from tasks.types import Batch, Objects, Sample, Target
 
 CLASSES = ClassMap(("car", "sign"), ("road", "car", "sign"), (1, 2))
 TASKS = ("detection", "segmentation")
@@ -43,7 +43,7 @@ def scene(rng: np.random.Generator, size: tuple[int, int] = (64, 64), kinds: int
         truth[y : y + h, x : x + w] = label + 1
         boxes.append([float(x), float(y), float(x + w), float(y + h)])
         labels.append(label)
-    targets = {"detection": objects(boxes, labels), "segmentation": torch.from_numpy(truth)}
+    targets: dict[str, Target] = {"detection": objects(boxes, labels), "segmentation": torch.from_numpy(truth)}
     return Sample(str(rng.integers(1 << 60)), torch.from_numpy(image), targets)
 
 

@@ -9,8 +9,8 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from tasks.nets.decode import Decode
 from tasks.nets.fcos import Dense, FcosHead, assign, boxes_of, centerness_of, fcos_losses, grid_of, padded, sides_of
-from tasks.nets.heads import batch_norm, group_norm
-from tasks.types import Objects
+from tasks.nets.heads import Norm, batch_norm, group_norm
+from tasks.types import Detections, Objects
 from tests.tasks.nets.shapes import objects, seeded
 
 STRIDES = (4, 8, 16)
@@ -106,7 +106,7 @@ def test_losses_of_an_image_are_its_own() -> None:
 def test_locations_in_a_crowd_get_no_gradient() -> None:
     raw = dense(requires_grad=True)
     crowd = objects([[0, 0, 32, 64]], [0], [True])
-    fcos_losses(raw, [crowd, objects([], [])])["cls"].sum().backward()
+    fcos_losses(raw, [crowd, objects([], [])])["cls"].sum().backward()  # type: ignore[no-untyped-call]
     assert raw.logits.grad is not None
     inside = GRID.points[:, 0] < 32
     assert raw.logits.grad[0, inside].abs().sum() == 0
@@ -120,24 +120,16 @@ def test_a_target_of_another_task_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("shared", "norm"), [(True, batch_norm), (False, group_norm)])
-def test_head_reads_its_own_levels(shared: bool, norm: object) -> None:
-    make = lambda: FcosHead(
-        8,
-        3,
-        (8, 16),
-        norm=group_norm if norm is group_norm else batch_norm,
-        first=1,
-        depth=1,
-        shared=shared,
-        settings=Decode(top=3),
-    )
-    head = seeded(make).eval()
+def test_head_reads_its_own_levels(shared: bool, norm: Norm) -> None:
+    settings = Decode(top=3)
+    head = seeded(lambda: FcosHead(8, 3, (8, 16), norm=norm, first=1, depth=1, shared=shared, settings=settings)).eval()
     maps = [torch.randn(2, 8, 64 // s, 64 // s, generator=torch.Generator().manual_seed(s)) for s in STRIDES]
     answers = head.answers(maps, (64, 64), outputs=True, dense=True)
     assert answers.dense is not None
     assert answers.dense.shape == (2, 64 + 16, 3)
     first = answers.outputs[0]
-    assert len(first.scores) == 3  # type: ignore[union-attr]
+    assert isinstance(first, Detections)
+    assert len(first.scores) == 3
     assert len(head.towers) == (1 if shared else 2)
     assert answers.dense.sigmoid().mean().item() == pytest.approx(0.01, abs=0.005)  # the prior of the focal loss
     assert set(head.losses(maps, [None, None], (64, 64))) == set(head.parts)

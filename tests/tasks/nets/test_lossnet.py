@@ -14,7 +14,7 @@ def test_ranking_loss_and_gradient_match_the_authors(shared: Path, case: int) ->
     data = np.load(shared / "golden" / "ll4al.npz")
     predicted = torch.from_numpy(data[f"r{case}_pred"]).double().requires_grad_()
     loss = ranking_loss(predicted, torch.from_numpy(data[f"r{case}_target"]).double(), float(data[f"r{case}_margin"]))
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == pytest.approx(float(data[f"r{case}_loss_mean"]), abs=1e-6)
     assert predicted.grad is not None
     np.testing.assert_allclose(predicted.grad.numpy(), data[f"r{case}_grad_pred"], atol=1e-6)
@@ -50,7 +50,7 @@ def test_without_a_pair_the_loss_is_zero_and_connected() -> None:
     for count in (0, 1):
         predicted = torch.ones(count, requires_grad=True)
         loss = ranking_loss(predicted, torch.ones(count))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         assert loss.item() == 0
         assert predicted.grad is not None
         assert predicted.grad.abs().sum() == 0

@@ -14,7 +14,7 @@ from tasks.nets.model import MultiTaskNet
 from tasks.nets.presets import small
 from tasks.segmentation import Segmentation
 from tasks.types import IGNORE, Batch, Losses, Prediction, Sample
-from tests.tasks.nets.shapes import CLASSES, TASKS, batch_of, scenes, seeded, train, without
+from tests.tasks.nets.shapes import CLASSES, TASKS, batch_of, objects, scenes, seeded, train, without
 
 PARTS = {"detection.cls", "detection.box", "detection.centerness", "segmentation.ce"}
 
@@ -116,7 +116,7 @@ def test_unlabeled_company_changes_no_mean() -> None:
     nothing = model(batch_of([without(c, *TASKS), without(d, *TASKS)]))
     total = torch.stack(list(nothing.means().values())).sum()
     assert total.item() == 0
-    total.backward()
+    total.backward()  # type: ignore[no-untyped-call]
     grads = [p.grad for p in model.parameters()]
     assert all(g is not None and g.abs().sum() == 0 for g in grads)
 
@@ -125,7 +125,7 @@ def test_a_missing_task_trains_nothing_of_its_head() -> None:
     model = net()
     losses = model(batch_of([without(s, "detection") for s in scenes(2)]))
     assert all(losses.values[p].tolist() == [0.0, 0.0] for p in PARTS if p.startswith("detection"))
-    torch.stack(list(losses.means().values())).sum().backward()
+    torch.stack(list(losses.means().values())).sum().backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is not None and p.grad.abs().sum() == 0 for p in model.heads["detection"].parameters())
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.backbone.parameters())
     absent = model(Batch(("a",), torch.rand(1, 3, 64, 64), {}))  # not even the key is there
@@ -136,18 +136,13 @@ def test_a_missing_task_trains_nothing_of_its_head() -> None:
 def test_empty_and_ignored_labels_give_no_nan() -> None:
     """An image without objects is all background; a map that is all ignored counts 0."""
     sample = scenes(1)[0]
-    empty = {
-        "detection": scenes(1)[0]
-        .targets["detection"]
-        .__class__(torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0).bool())
-    }
-    blank = Sample("b", sample.image, {**empty, "segmentation": torch.full((64, 64), IGNORE)})
+    blank = Sample("b", sample.image, {"detection": objects([], []), "segmentation": torch.full((64, 64), IGNORE)})
     model = net()
     losses = model(batch_of([blank, blank]))
     assert losses.values["detection.cls"].min() > 0
     assert losses.values["detection.box"].tolist() == [0.0, 0.0]
     assert losses.values["segmentation.ce"].tolist() == [0.0, 0.0]
-    torch.stack(list(losses.means().values())).sum().backward()
+    torch.stack(list(losses.means().values())).sum().backward()  # type: ignore[no-untyped-call]
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
@@ -229,7 +224,7 @@ def test_class_0_is_learnt() -> None:
     """Catches labels that are off by one: a data set of class 0 alone reaches AP50 > .9, and its maps are painted."""
     samples, held_out = scenes(96, kinds=1), scenes(24, seed=9, kinds=1)
     model = seeded(lambda: small(CLASSES, TASKS, width=8, decode=Decode(top=20)))
-    history = train(model, samples, 120, rate=1e-2)
+    history = train(model, samples, 80, rate=1e-2)
     assert history[-1] < history[0] / 2
     model.eval()
     found = model.predict(batch_of(held_out).images)

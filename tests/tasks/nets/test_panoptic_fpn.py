@@ -1,12 +1,14 @@
 """The segmentation head, and the cross-entropy per image."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch.nn import functional as F
 
-from tasks.nets.heads import batch_norm, group_norm
+from tasks.nets.heads import Norm, batch_norm, group_norm
 from tasks.nets.panoptic_fpn import PanopticHead, cross_entropy
-from tasks.types import IGNORE
+from tasks.types import IGNORE, SegMap
 from tests.tasks.nets.shapes import objects, seeded
 
 
@@ -42,7 +44,7 @@ def test_a_coarse_grid_still_counts_every_label(stride: int) -> None:
 def test_missing_and_ignored_maps_count_zero_and_stay_connected() -> None:
     logits = torch.randn(2, 5, 16, 16).requires_grad_()
     found = cross_entropy(logits, [None, torch.full((64, 64), IGNORE)], (64, 64))
-    found.sum().backward()
+    found.sum().backward()  # type: ignore[no-untyped-call]
     assert found.tolist() == [0.0, 0.0]
     assert logits.grad is not None
     assert logits.grad.abs().sum() == 0
@@ -57,15 +59,16 @@ def test_a_map_of_another_size_is_refused() -> None:
 
 
 @pytest.mark.parametrize("norm", [batch_norm, group_norm])
-def test_head_answers_at_stride_4_from_every_level(norm: object) -> None:
-    make = lambda: PanopticHead(8, 5, (4, 8, 16, 32), width=8, norm=batch_norm if norm is batch_norm else group_norm)  # noqa: E731
+def test_head_answers_at_stride_4_from_every_level(norm: Norm) -> None:
+    make = partial(PanopticHead, 8, 5, (4, 8, 16, 32), width=8, norm=norm)
     head, (maps, truth) = seeded(make), maps_and_truth()
     maps = [m.requires_grad_() for m in maps]
     assert head(maps).shape == (2, 5, 16, 16)
-    head.losses(maps, list(truth), (64, 64))["ce"].sum().backward()
+    head.losses(maps, list(truth), (64, 64))["ce"].sum().backward()  # type: ignore[no-untyped-call]
     assert all(m.grad is not None and m.grad.abs().sum() > 0 for m in maps)
     answer = head.eval().answers([m.detach() for m in maps], (64, 64), outputs=True, dense=False).outputs[1]
-    assert answer.log_probs.shape == (5, 16, 16)  # type: ignore[union-attr]
+    assert isinstance(answer, SegMap)
+    assert answer.log_probs.shape == (5, 16, 16)
     fine = head.losses(maps, list(truth), (64, 64))["ce"]
     head.loss_stride = 4
     assert not torch.allclose(fine, head.losses(maps, list(truth), (64, 64))["ce"])

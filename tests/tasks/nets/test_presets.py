@@ -14,9 +14,9 @@ from tests.tasks.nets.shapes import CLASSES, TASKS, batch_of, scenes, seeded
 
 def test_small_sizes() -> None:
     classes = ClassMap(tuple("abcdef"), tuple("abcdefghijk"), (-1,) * 6)
-    counts = [sum(p.numel() for p in small(classes, TASKS, width=w).parameters()) for w in (32, 48)]
+    counts = [sum(p.numel() for p in small(classes, TASKS, width=w).parameters()) for w in (32, 52)]
     assert 0.5e6 < counts[0] < 0.8e6
-    assert 1.4e6 < counts[1] < 2.0e6
+    assert 1.5e6 < counts[1] < 1.9e6
 
 
 @pytest.mark.parametrize("preset", [resnet50, hrnet])
@@ -25,7 +25,7 @@ def test_large_presets_answer_and_train(preset: object) -> None:
     model = seeded(lambda: make(CLASSES, TASKS, width=32, depth=1, loss_prediction=LossPrediction()))
     batch = batch_of(scenes(2))
     losses = model(batch)
-    torch.stack([*losses.means().values(), *losses.extra.values()]).sum().backward()
+    torch.stack([*losses.means().values(), *losses.extra.values()]).sum().backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
     found = model.eval().predict(batch.images, sorted(model.provides))[0]
     assert found.log_probs.shape == (3, 16, 16)
@@ -82,5 +82,5 @@ def test_tasks_and_widths_are_checked() -> None:
         small(CLASSES, ("detection", "depth"))
     with pytest.raises(ValueError, match="no classes for 'detection'"):
         small(ClassMap((), ("road",), ()), TASKS)
-    with pytest.raises(ValueError, match=r"model.width: 20; expected a multiple of 8"):
-        small(CLASSES, TASKS, width=20)
+    with pytest.raises(ValueError, match=r"model.width: 18; expected a multiple of 4"):
+        small(CLASSES, TASKS, width=18)

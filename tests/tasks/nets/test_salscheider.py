@@ -46,7 +46,7 @@ def test_losses_train_and_a_missing_label_counts_zero(embedded: bool) -> None:
     for part in ("detection.objectness", "detection.cls", "detection.box", "segmentation.ce"):
         assert losses.values[part][0] > 0
     assert all(v[1] == 0 for p, v in losses.values.items() if p.startswith("detection"))
-    torch.stack(list(losses.means().values())).sum().backward()
+    torch.stack(list(losses.means().values())).sum().backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
 
 
