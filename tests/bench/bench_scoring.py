@@ -138,7 +138,7 @@ def main() -> dict[str, float]:
     print(
         f"scoring {rate['memory']:.1f} images/s = {ratio:.2f} of the bare passes ({rate['bare']:.1f} images/s, "
         f"{forwards / BATCH:.2f} passes an image); from disk {rate['jpg']:.1f} (jpg) {rate['png']:.1f} (png) images/s "
-        f"[{parameters(network):.2f} M parameters, fp32, {BATCH} x {HEIGHT}x{WIDTH}, {BOXES} crops of {CROP}, 1 thread, CPU s]"
+        f"[{parameters(network):.2f} M parameters, fp32, {BATCH} x {HEIGHT}x{WIDTH}, {BOXES} crops of {CROP}, 1 thread]"
     )
     return figures
 

@@ -1,0 +1,31 @@
+"""A strategy against the laws that all strategies keep, by name."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from orchestrator.components import Component, make
+from orchestrator.errors import ConfigError
+from orchestrator.pool_scoring import named
+from strategies.base import Strategy
+from strategies.conformance import CheckResult, check_strategy
+
+
+def check_named_strategy(text: str) -> list[CheckResult]:
+    """The result of every check of a strategy: a name, ``module:Class``, or YAML with options."""
+    component: Component = next(iter(named([text]).values()))
+    strategy = make("strategy", component, text)
+    if not isinstance(strategy, Strategy):
+        raise ConfigError(f"{text}: is a {type(strategy).__name__}; expected a subclass of strategies.base.Strategy")
+    return check_strategy(strategy)
+
+
+def check_table(name: str, results: Sequence[CheckResult]) -> Table:
+    """One row a check: what it is called, whether it holds, and why not."""
+    table = Table(title=f"{name}: {sum(r.ok for r in results)} of {len(results)} checks hold")
+    table.add_column("check")
+    table.add_column("")
+    table.add_column("what was found")
+    for result in results:
+        table.add_row(result.name, "[green]ok[/green]" if result.ok else "[red]fails[/red]", result.why)
+    return table
