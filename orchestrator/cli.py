@@ -18,9 +18,10 @@ from rich.console import Console
 from orchestrator import __version__
 from orchestrator.components import attribute
 from orchestrator.config import Cluster, find, load
-from orchestrator.errors import MtalError
+from orchestrator.errors import ConfigError, MtalError
 from orchestrator.ray_settings import set_environment
 
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 WIDE = None if sys.stdout.isatty() else 120  # a log file has room for the tables
 out = Console(width=WIDE)
 err = Console(stderr=True, width=WIDE)
@@ -74,12 +75,11 @@ def run(
         report, failures = running.run(plan, _titled(execute, display, trials), fresh or [])
     results = attribute("orchestrator.curves:Results").load(report.parent)
     out.print(attribute("orchestrator.report:terminal_table")(results))
-    out.print(f"report: {report}", soft_wrap=True, highlight=False)
+    _say(f"report: {report}")
     if failures:
         for failure in failures:
-            err.print(
-                f"{failure.arm}, seed {failure.seed}: {failure.why}", style="red", highlight=False, soft_wrap=True
-            )
+            who = f"{failure.arm or 'reference'}, seed {failure.seed}"
+            _tell(failure.why if failure.why.startswith(who) else f"{who}: {failure.why}")
         raise typer.Exit(2)
 
 
@@ -104,8 +104,8 @@ def prepare(
     _own_modules(config)
     with display.shown(f"{experiment.name}: reading the data"):
         folder, report = running.prepare_data(experiment, display.update, on_error.value, out_folder)
-    out.print(str(report), highlight=False)
-    out.print(f"manifest: {folder / 'manifest.parquet'}", soft_wrap=True, highlight=False)
+    _say(str(report))
+    _say(f"manifest: {folder / 'manifest.parquet'}")
 
 
 @app.command()
@@ -120,7 +120,7 @@ def score(
         "scores.parquet"
     ),
     split: Annotated[str, typer.Option(help="Which split of a prepared folder.")] = "train",
-    top: Annotated[int, typer.Option(help="How many of the best to print for each strategy.")] = 10,
+    top: Annotated[int, typer.Option(min=0, help="How many of the best to print for each strategy.")] = 10,
     batch: Annotated[int, typer.Option(min=1, help="Images a forward pass.")] = 16,
     seed: Annotated[int, typer.Option(help="Seed of the strategies' draws.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes, with an --address other than none.")] = 1,
@@ -133,12 +133,12 @@ def score(
     pool = _import("orchestrator.pool_scoring")
     display = attribute("orchestrator.display:Display")(out)
     sys.path[:0] = [str(Path.cwd())]
-    with _pool_workers(address, display, data.name, workers) as make, display.shown(f"scoring {data}"):
+    with _pool_workers(address, display, data.absolute().name, workers) as make, display.shown(f"scoring {data}"):
         scored = pool.score_pool(
             checkpoint, data, strategy or ["boxmask", "equal"], out_file, make, split=split, batch=batch, seed=seed
         )
     out.print(pool.top_table(scored, top))
-    out.print(f"scores: {out_file}", soft_wrap=True, highlight=False)
+    _say(f"scores: {out_file}")
 
 
 @app.command()
@@ -149,7 +149,7 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/
     """
     path = attribute("orchestrator.report:write_report")(folder)
     out.print(attribute("orchestrator.report:terminal_table")(attribute("orchestrator.curves:Results").load(folder)))
-    out.print(f"report: {path}", soft_wrap=True, highlight=False)
+    _say(f"report: {path}")
 
 
 @app.command()
@@ -167,13 +167,17 @@ def check(
         experiment = load(what, set_ or [])
         _own_modules(what)
         _import("orchestrator.running").check(experiment)
-        out.print(f"{find(what).name}: {len(experiment.arms)} arms x {len(experiment.seeds)} seeds: all is well")
+        _say(f"{find(what).name}: {len(experiment.arms)} arms x {len(experiment.seeds)} seeds: all is well")
         return
     sys.path[:0] = [str(Path.cwd())]
     results = attribute("orchestrator.checking:check_named_strategy")(what)
     out.print(attribute("orchestrator.checking:check_table")(what, results))
-    if not all(result.ok for result in results):
-        raise typer.Exit(2)
+    broken = [result.name for result in results if not result.ok]
+    if broken:
+        raise ConfigError(
+            f"{what}: {len(broken)} of {len(results)} checks fail, first {broken[0]!r}; expected all to hold: mend the "
+            "strategy as the table says"
+        )
 
 
 @app.callback(invoke_without_command=True)
@@ -191,11 +195,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=arguments, standalone_mode=True)
     except MtalError as error:
-        err.print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+        _tell(str(error))
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        err.print("stopped; the same command carries on where this one was", highlight=False)
-        raise SystemExit(130) from None
+    except OSError as error:  # of a disk or a folder, wherever it was met
+        if error.errno is None:
+            raise
+        _tell(f"{error.filename or 'a file'}: {error.strerror}; mend that or make room, then type the same command again")
+        raise SystemExit(2) from None
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            err.print("stopped; the same command carries on where this one was", highlight=False)
+        raise
+
+
+def _tell(text: str) -> None:
+    """Print an error as one line on stderr; its indented lines are details, and go to stdout before it."""
+    lines = text.splitlines()
+    for detail in (line for line in lines if line.startswith("  ")):
+        _say(detail)
+    sentence = " ".join(line.strip() for line in lines if line.strip() and not line.startswith("  "))
+    err.print(f"error: {sentence}", style="red", highlight=False, soft_wrap=True, markup=False)
+
+
+def _say(text: str) -> None:
+    """Print a line as it is: no wrapping, and brackets of a path are no markup."""
+    out.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def _import(module: str) -> Any:
@@ -224,6 +248,7 @@ def _executor(address: str, display: Any) -> Iterator[Any]:
         here = _import("orchestrator.here")
         yield lambda plan, units: here.run_units(plan, units, display)
         return
+    _check_address(address)
     set_environment(address)
     tuning = _import("orchestrator.tuning")
     with tuning.cluster(address):
@@ -237,11 +262,17 @@ def _pool_workers(address: str, display: Any, name: str, count: int) -> Iterator
         here = _import("orchestrator.here")
         yield lambda setup: here.pool_workers(setup, display, name)
         return
+    _check_address(address)
     set_environment(address)
     tuning = _import("orchestrator.tuning")
     needs = Cluster(workers_per_trial=count)
     with tuning.cluster(address):
         yield lambda setup: tuning.pool_workers(setup, display, name, needs)
+
+
+def _check_address(address: str) -> None:
+    if address not in ("local", "auto") and ":" not in address:
+        raise ConfigError(f"--address {address}: expected local, auto, none, host:port or ray://host:port; choose one")
 
 
 def _titled(execute: Any, display: Any, trials: Any) -> Any:

@@ -27,13 +27,17 @@ class Train:
     clip: float | None = 10.0  # largest gradient norm
     flip: float = 0.5  # probability of a mirrored image
     zoom: float = 0.0  # probability of a random crop, enlarged
+    zoom_to: float = 1.5  # by at most this factor
+    colour: float = 0.0  # how much brightness, contrast and saturation may change: 0.25 = by up to a quarter
     evaluations: int = 1  # looks at the validation split; the best checkpoint of them is kept
     checkpoint_steps: int = 200  # a kill loses at most these many steps
     precision: Literal["fp32", "bf16"] = "fp32"
 
     def __post_init__(self) -> None:
         _positive(self, "steps", "batch", "rate", "evaluations", "checkpoint_steps")
-        _share(self, "flip", "zoom")
+        _share(self, "flip", "zoom", "colour")
+        if self.zoom_to < 1:
+            raise ValueError(f"zoom_to is {self.zoom_to}; expected 1 or more")
         if self.first_steps is not None and self.first_steps <= 0:
             raise ValueError(f"first_steps is {self.first_steps}; expected a positive number of steps")
 

@@ -117,7 +117,7 @@ def order(count: int, start: int, size: int, *parts: object) -> list[tuple[int, 
 
 
 def _batch(data: Data, train: Train, step: int, steps: int, seed: int, cycle: int) -> Batch:
-    augment = Augment(flip=train.flip, zoom=train.zoom)
+    augment = Augment(flip=train.flip, zoom=train.zoom, zoom_range=(1.0, train.zoom_to), colour=train.colour)
     samples = []
     for epoch, index in order(len(data.rows), step * train.batch, train.batch, seed, cycle):
         sample = data.samples[int(data.rows[index])]

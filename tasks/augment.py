@@ -35,23 +35,33 @@ class Augment:
     flip: float = 0.5  # probability of the mirror image
     zoom: float = 0.0  # probability of a zoom into a part of the image
     zoom_range: tuple[float, float] = (1.0, 2.0)  # how far, uniformly
+    colour: float = 0.0  # how much brightness, contrast and saturation may change: 0.25 = by up to a quarter
 
     def __post_init__(self) -> None:
-        for name in ("flip", "zoom"):
+        for name in ("flip", "zoom", "colour"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"augment.{name} is {getattr(self, name)}; expected a probability in 0..1")
+                raise ValueError(f"augment.{name} is {getattr(self, name)}; expected 0..1")
         if not 1 <= self.zoom_range[0] <= self.zoom_range[1]:
             raise ValueError(f"augment.zoom_range is {self.zoom_range}; expected 1 <= from <= to")
 
     def apply(self, sample: Sample, classes: ClassMap, rng: np.random.Generator) -> Sample:
-        """The changed sample, of the same size. Draws five numbers, whatever happens; the given one stays."""
-        flip, zoom, factor, left, top = rng.random(5).tolist()
+        """The changed sample, of the same size. Draws eight numbers, whatever happens; the given one stays."""
+        flip, zoom, factor, left, top, *light = rng.random(8).tolist()
         if flip < self.flip:
             sample = hflip_sample(sample, classes)
         if zoom < self.zoom:
             low, high = self.zoom_range
             sample = zoom_sample(sample, low + factor * (high - low), (left, top))
+        if self.colour:
+            sample = replace(sample, image=relit(sample.image, *[1 + self.colour * (2 * u - 1) for u in light]))
         return sample
+
+
+def relit(image: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:
+    """The image ``[3, H, W]`` in other light: each factor 1 leaves it as it is. Stays within 0..1."""
+    grey = image.mean(0, keepdim=True)
+    image = torch.lerp(grey.expand_as(image), image, saturation)
+    return image.sub(grey.mean()).mul(contrast).add(grey.mean()).mul(brightness).clamp(0, 1)
 
 
 def hflip_sample(sample: Sample, classes: ClassMap) -> Sample:

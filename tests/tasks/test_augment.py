@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.augment import Augment, hflip_sample, zoom_sample
+from tasks.augment import Augment, hflip_sample, relit, zoom_sample
 from tasks.classes import ClassMap
 from tasks.geometry import mask_box, mask_of_rle, rle_of_mask
 from tasks.types import Objects, Sample
@@ -158,7 +158,20 @@ def test_images_without_objects_or_labels() -> None:
 
 
 def test_fields_are_checked() -> None:
-    with pytest.raises(ValueError, match=r"augment.flip is 1.5; expected a probability in 0..1"):
+    with pytest.raises(ValueError, match=r"augment.flip is 1.5; expected 0..1"):
         Augment(flip=1.5)
     with pytest.raises(ValueError, match=r"augment.zoom_range is \(0.5, 2.0\); expected 1 <= from <= to"):
         Augment(zoom_range=(0.5, 2.0))
+
+
+def test_other_light_leaves_labels_and_range() -> None:
+    image = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(relit(image, 1.0, 1.0, 1.0), image, atol=1e-6)
+    assert torch.allclose(relit(image, 0.5, 1.0, 1.0), image / 2, atol=1e-6)
+    grey = relit(image, 1.0, 1.0, 0.0)
+    assert torch.allclose(grey[0], grey[2], atol=1e-6)
+    assert float(relit(image, 1.25, 1.25, 1.25).max()) <= 1.0
+    sample = sample_of((4, 6, 14, 18))
+    changed = Augment(flip=0.0, colour=0.5).apply(sample, CLASSES, np.random.default_rng(1))
+    assert not torch.equal(changed.image, sample.image)
+    assert torch.equal(changed.targets["detection"].boxes, sample.targets["detection"].boxes)
