@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
 from orchestrator.components import Component, make
@@ -16,16 +17,18 @@ def check_named_strategy(text: str) -> list[CheckResult]:
     component: Component = next(iter(named([text]).values()))
     strategy = make("strategy", component, text)
     if not isinstance(strategy, Strategy):
-        raise ConfigError(f"{text}: is a {type(strategy).__name__}; expected a subclass of strategies.base.Strategy")
+        raise ConfigError(
+            f"{text}: makes a {type(strategy).__name__}; expected a subclass of strategies.base.Strategy: derive it"
+        )
     return check_strategy(strategy)
 
 
 def check_table(name: str, results: Sequence[CheckResult]) -> Table:
     """One row a check: what it is called, whether it holds, and why not."""
-    table = Table(title=f"{name}: {sum(r.ok for r in results)} of {len(results)} checks hold")
+    table = Table(title=f"{escape(name)}: {sum(r.ok for r in results)} of {len(results)} checks hold")
     table.add_column("check")
     table.add_column("")
     table.add_column("what was found")
     for result in results:
-        table.add_row(result.name, "[green]ok[/green]" if result.ok else "[red]fails[/red]", result.why)
+        table.add_row(result.name, "[green]ok[/green]" if result.ok else "[red]fails[/red]", escape(result.why))
     return table

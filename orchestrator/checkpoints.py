@@ -15,6 +15,8 @@ from orchestrator.errors import RunError
 from orchestrator.store import replacing
 from tasks.classes import ClassMap
 
+_EXPECTED = "expected a whole model.pt that a run has written: copy it again, or give another"
+
 
 @dataclass(frozen=True)
 class Card:
@@ -29,8 +31,11 @@ class Card:
 
 def save(path: Path, content: Mapping[str, Any]) -> None:
     """Write tensors and plain values, atomically."""
-    with replacing(path) as temporary:
-        torch.save(dict(content), temporary)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(dict(content), file)
+        except RuntimeError as error:  # torch's own words for a disk that refuses
+            raise OSError(None, "the disk refused it (it may be full)", str(path)) from error
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -40,12 +45,9 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(
-            f"{path}: is not a readable checkpoint ({first[:120]}); expected a model.pt of this product"
-        ) from error
+        raise RunError(f"{path}: is not a readable checkpoint; {_EXPECTED}") from error
     if not isinstance(content, dict):
-        raise RunError(f"{path}: holds a {type(content).__name__}; expected a checkpoint of this product")
+        raise RunError(f"{path}: holds a {type(content).__name__}; {_EXPECTED}")
     return content
 
 
@@ -67,15 +69,17 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Modul
             step=raw["step"],
         )
         state = content["model"]
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise RunError(f"{path}: lacks {error}; expected a model.pt of this product, with its card") from error
-    model = build(card.model, card.classes, card.tasks).to(device)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{path}: has no card that says which network it is ({error}); {_EXPECTED}") from error
+    model = build(card.model, card.classes, card.tasks, f"{path}: model").to(device)
     load_state(model, state, path)
     return model.eval(), card
 
 
 def load_state(model: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
     """Put weights into a model; RunError when they do not fit or are not finite."""
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise RunError(f"{path}: holds no weights; {_EXPECTED}")
     for name, value in state.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise RunError(
@@ -84,9 +88,10 @@ def load_state(model: nn.Module, state: Mapping[str, torch.Tensor], path: Path) 
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        detail = str(error).splitlines()[-1].strip()
+        detail = str(error).splitlines()[-1].strip().rstrip(".")
         raise RunError(
-            f"{path}: does not fit the network of this configuration ({detail[:160]}); give it the same model"
+            f"{path}: does not fit the network that it is for ({detail[:160]}); expected the weights of the "
+            "same model: give that model, or another checkpoint"
         ) from error
 
 
@@ -96,7 +101,10 @@ def build(component: Component, classes: ClassMap, tasks: tuple[str, ...], where
     for need in ("provides", "predict"):
         if not hasattr(model, need):
             raise RunError(f"{where}: {component.name!r} has no {need!r}; a model needs provides, forward and predict")
-    assert isinstance(model, nn.Module)
+    if not isinstance(model, nn.Module):
+        raise RunError(
+            f"{where}: {component.name!r} is a {type(model).__name__}; expected a torch.nn.Module: make it one"
+        )
     return model
 
 

@@ -65,6 +65,7 @@ def run(
 
     [bold]Example:[/bold]  mtal run demo --set train.steps=60 --set output=/tmp/runs
     """
+    _check_address(address)
     running, trials = _import("orchestrator.running"), _import("orchestrator.trials")
     display = attribute("orchestrator.display:Display")(out)
     experiment = load(config, set_ or [])
@@ -130,6 +131,7 @@ def score(
 
     [bold]Example:[/bold]  mtal score --checkpoint model.pt --data photos/ --strategy boxmask --out list.parquet
     """
+    _check_address(address)
     pool = _import("orchestrator.pool_scoring")
     display = attribute("orchestrator.display:Display")(out)
     sys.path[:0] = [str(Path.cwd())]
@@ -200,7 +202,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:  # of a disk or a folder, wherever it was met
         if error.errno is None:
             raise
-        _tell(f"{error.filename or 'a file'}: {error.strerror}; mend that or make room, then type the same command again")
+        _tell(
+            f"{error.filename or 'a file'}: {error.strerror}; mend that or make room, then type the same command again"
+        )
         raise SystemExit(2) from None
     except SystemExit as end:
         if end.code == INTERRUPTED:
@@ -248,7 +252,6 @@ def _executor(address: str, display: Any) -> Iterator[Any]:
         here = _import("orchestrator.here")
         yield lambda plan, units: here.run_units(plan, units, display)
         return
-    _check_address(address)
     set_environment(address)
     tuning = _import("orchestrator.tuning")
     with tuning.cluster(address):
@@ -262,7 +265,6 @@ def _pool_workers(address: str, display: Any, name: str, count: int) -> Iterator
         here = _import("orchestrator.here")
         yield lambda setup: here.pool_workers(setup, display, name)
         return
-    _check_address(address)
     set_environment(address)
     tuning = _import("orchestrator.tuning")
     needs = Cluster(workers_per_trial=count)
@@ -271,7 +273,7 @@ def _pool_workers(address: str, display: Any, name: str, count: int) -> Iterator
 
 
 def _check_address(address: str) -> None:
-    if address not in ("local", "auto") and ":" not in address:
+    if address not in ("none", "local", "auto") and ":" not in address:
         raise ConfigError(f"--address {address}: expected local, auto, none, host:port or ray://host:port; choose one")
 
 

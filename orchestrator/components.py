@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
 
 from orchestrator.errors import ConfigError
 from strategies import STRATEGIES
@@ -28,6 +29,12 @@ ROOMS: Mapping[str, Mapping[str, str]] = {
     "data": ADAPTERS,
 }
 PLUGIN_GROUP = "mtal.strategies"
+NEEDS: Mapping[str, tuple[str, ...]] = {  # what an object must have to be of a kind; of a model its user asks
+    "strategy": ("reads", "views", "scores_labeled", "score_batch", "select", "explain", "at"),
+    "task": ("metric", "label_cost"),
+    "weighting": ("total", "step", "weights", "parameters"),
+    "data": ("size", "classes", "semantic_lut", "records"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +107,12 @@ def resolve(kind: Kind, name: str, where: str) -> Any:
     if not hasattr(module, attribute):
         public = [n for n in vars(module) if not n.startswith("_")]
         raise ConfigError(f"{where}: {module_name!r} has no {attribute!r}; {guess(attribute, public)}")
-    return getattr(module, attribute)
+    found = getattr(module, attribute)
+    if not callable(found):
+        raise ConfigError(
+            f"{where}: {name!r} is a {type(found).__name__}; expected a class or a function: name the {kind} itself"
+        )
+    return found
 
 
 def make(kind: Kind, component: Component, where: str, *arguments: Any) -> Any:
@@ -108,9 +120,21 @@ def make(kind: Kind, component: Component, where: str, *arguments: Any) -> Any:
     factory = resolve(kind, component.name, where)
     options = checked_options(factory, component.options, where, skip=len(arguments))
     try:
-        return factory(*arguments, **options)
+        made = factory(*arguments, **options)
+        lacks = [name for name in NEEDS.get(kind, ()) if not hasattr(made, name)]
     except (ValueError, OSError, ImportError) as error:
         raise ConfigError(f"{where}: {error}") from error
+    except Exception as error:
+        raise ConfigError(
+            f"{where}: making {component.name!r} failed with {type(error).__name__}: {error}; correct its options, or "
+            "mend it"
+        ) from error
+    if lacks:
+        raise ConfigError(
+            f"{where}: {component.name!r} makes a {type(made).__name__} without {', '.join(lacks)}; a {kind} needs "
+            f"{', '.join(NEEDS[kind])}: add what is missing"
+        )
+    return made
 
 
 def checked_options(
@@ -120,7 +144,15 @@ def checked_options(
     shape = factory if dataclasses.is_dataclass(factory) else _signature(factory, skip)
     if shape is None:  # a factory with **options checks them itself
         return dict(options)
-    value = validate(shape, dict(options), where)
+    try:
+        value = validate(shape, dict(options), where)
+    except (PydanticUserError, NameError) as error:
+        name = getattr(factory, "__name__", "it")
+        first = str(error).splitlines()[0]
+        raise ConfigError(
+            f"{where}: the options of {name} have types that no YAML can fill ({first}); expected numbers, texts, "
+            "lists, mappings and dataclasses of them: change their annotations"
+        ) from error
     return {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
 
 
@@ -130,6 +162,7 @@ def _signature(factory: Callable[..., Any], skip: int) -> Any:
     parameters = list(inspect.signature(factory).parameters.values())[skip:]
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
+    parameters = [p for p in parameters if p.kind is not p.VAR_POSITIONAL]
     source = factory.__init__ if inspect.isclass(factory) else factory
     hints = typing.get_type_hints(source)
     rows: list[Any] = [

@@ -1,6 +1,8 @@
 """One YAML is one complete experiment. Its keys are the fields below, in the same order."""
 
 import dataclasses
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -40,6 +42,9 @@ class Train:
             raise ValueError(f"zoom_to is {self.zoom_to}; expected 1 or more")
         if self.first_steps is not None and self.first_steps <= 0:
             raise ValueError(f"first_steps is {self.first_steps}; expected a positive number of steps")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip is {self.clip}; expected a norm of more than 0, or null for none")
+        _not_negative(self, "weight_decay")
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Budget:
     unit: Literal["images"] = "images"
 
     def __post_init__(self) -> None:
-        if self.amount < 0:
+        if not 0 <= self.amount < math.inf:
             raise ValueError(f"amount is {self.amount}; expected 0 or more images, or a share of the pool below 1")
 
 
@@ -95,6 +100,7 @@ class Cluster:
 
     def __post_init__(self) -> None:
         _positive(self, "shard", "score_batch", "workers_per_trial", "cpus_per_worker")
+        _not_negative(self, "gpus_per_worker", "cache_mib", "max_failures")
 
 
 @dataclass(frozen=True)
@@ -129,8 +135,8 @@ class Experiment:
 
     def __post_init__(self) -> None:
         _distinct(self, "seeds")
-        if not self.name or set(self.name) & set("/\\ "):
-            raise ValueError(f"name is {self.name!r}; expected a word that can name a folder")
+        if not WORD.fullmatch(self.name) or self.name == "data":
+            raise ValueError(f"name is {self.name!r}; expected a word that can name a folder, and not 'data'")
         if not self.tasks:
             raise ValueError("tasks is empty; expected at least one, such as detection: {}")
 
@@ -140,13 +146,20 @@ class Experiment:
 
 
 COMPONENTS = ("data", "model", "weighting", "strategy")
+WORD = re.compile(r"\w[\w.+=@-]*")  # letters, digits and a few signs: safe as a folder, in a table and in a shell
 RESERVED = {"initial", "reference", "pools", "data"}  # names of folders beside the arms
 
 
 def _positive(section: Any, *names: str) -> None:
     for name in names:
-        if not getattr(section, name) > 0:
+        if not 0 < getattr(section, name) < math.inf:
             raise ValueError(f"{name} is {getattr(section, name)}; expected more than 0")
+
+
+def _not_negative(section: Any, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(section, name) < math.inf:
+            raise ValueError(f"{name} is {getattr(section, name)}; expected 0 or more")
 
 
 def _share(section: Any, *names: str) -> None:
@@ -167,7 +180,10 @@ def _distinct(section: Any, name: str) -> None:
 def load(source: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment of a YAML file, or of one of ours by its bare name; ``--set`` texts are applied on top."""
     path = find(source)
-    return experiment_of(read_yaml(path, overrides), path.name)
+    experiment = experiment_of(read_yaml(path, overrides), path.name)
+    if not experiment.arms:
+        raise ConfigError(f"{path.name}: arms is empty; expected at least one, such as random: {{strategy: random}}")
+    return experiment
 
 
 def find(source: str | Path) -> Path:
@@ -180,7 +196,8 @@ def find(source: str | Path) -> Path:
         return shipped
     names = sorted(p.stem for p in Path(str(files("configs"))).glob("*.yaml"))
     raise ConfigError(
-        f"{source}: no such file, and no shipped configuration of that name; shipped are {', '.join(names)}"
+        f"{source}: no such file, and no shipped configuration of that name; give the path of a YAML (shipped are "
+        f"{', '.join(names)})"
     )
 
 
@@ -191,14 +208,15 @@ def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(
-            f"{path.name}:{line} is not YAML: {getattr(error, 'problem', error)}; correct the line"
-        ) from error
+        problem = " ".join(str(getattr(error, "problem", error)).split())
+        raise ConfigError(f"{path.name}:{line} is not YAML: {problem}; correct the line") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path.name}: is not a text file in UTF-8; expected a YAML experiment") from error
+        raise ConfigError(
+            f"{path.name}: is not a text file in UTF-8; expected a YAML experiment: give another"
+        ) from error
     if not isinstance(tree, dict):
         raise ConfigError(
-            f"{path.name}: found {type(tree).__name__}; expected a mapping of keys such as name, data, train"
+            f"{path.name}: found {_kind(tree)}; expected a mapping of keys such as name, data, train: correct the file"
         )
     for text in overrides:
         key, sign, value = text.partition("=")
@@ -209,6 +227,10 @@ def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {text}: the value is not YAML; quote it") from error
     return tree
+
+
+def _kind(value: Any) -> str:
+    return {"NoneType": "nothing", "str": "a text"}.get(type(value).__name__, type(value).__name__)
 
 
 def put(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
@@ -242,10 +264,11 @@ def experiment_of(tree: Mapping[str, Any], where: str) -> Experiment:
         if key in plain:
             plain[key] = {str(k): ({} if v is None else v) for k, v in _mapping(plain[key], f"{where}: {key}").items()}
     experiment: Experiment = validate(Experiment, plain, f"{where}: ")
-    bad = RESERVED & set(experiment.arms) | {a for a in experiment.arms if not a or set(a) & set("/\\ .")}
+    bad = RESERVED & set(experiment.arms) | {a for a in experiment.arms if not WORD.fullmatch(a) or "." in a}
     if bad:
         raise ConfigError(
-            f"{where}: arms: {sorted(bad)[0]!r} cannot name an arm; choose a word that is not {sorted(RESERVED)}"
+            f"{where}: arms: {sorted(bad)[0]!r} cannot name an arm; choose a word of letters, digits, - and _ that is "
+            f"not one of {', '.join(sorted(RESERVED))}"
         )
     for name in experiment.arms:
         arm(experiment, name, where)

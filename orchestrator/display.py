@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -30,8 +31,8 @@ class Display:
         self._last: dict[str, tuple[str, int]] = {}
         self._lock = threading.Lock()
         self._progress = Progress(
-            TextColumn("{task.fields[unit]:<28}"),
-            TextColumn("{task.fields[phase]:<11}"),
+            TextColumn("{task.fields[unit]:<28}", markup=False),
+            TextColumn("{task.fields[phase]:<11}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -43,7 +44,7 @@ class Display:
     @contextmanager
     def shown(self, title: str) -> Iterator[None]:
         """Show bars while the block runs, under a printed title."""
-        self.console.print(f"[bold]{title}[/bold]")
+        self.console.print(f"[bold]{escape(title)}[/bold]")
         start = time.monotonic()
         if not self.console.is_terminal:
             yield
@@ -54,6 +55,7 @@ class Display:
                 self._progress.remove_task(bar)
             self._bars.clear()
         self._lines.clear()
+        self._last.clear()
         self.console.print(f"  done in {time.monotonic() - start:.0f} s")
 
     def update(self, unit: str, phase: str, done: int, total: int) -> None:
@@ -71,7 +73,10 @@ class Display:
                     self._progress.reset(bar, total=total or None)
                 self._progress.update(bar, phase=word, completed=done, total=total or None)
                 return
-            then, what = self._lines.get(unit, (0.0, ""))
-            if time.monotonic() - then >= EVERY or (what != word and done == total):
-                self._lines[unit] = (time.monotonic(), word)
-                self.console.print(f"  {unit}: {word} {done}{f'/{total}' if total else ''}", highlight=False)
+            now = time.monotonic()
+            then, ended = self._lines.setdefault(unit, (now, ""))  # a last line, and the phase that ended with it
+            ends = done == total and ended != word
+            if ends or now - then >= EVERY:
+                self._lines[unit] = (now, word if ends else ended)
+                line = f"  {unit}: {word} {done}{f'/{total}' if total else ''}"
+                self.console.print(line, highlight=False, markup=False, soft_wrap=True)

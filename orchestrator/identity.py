@@ -39,7 +39,10 @@ def plugin_fingerprint(kind: str, component: Component) -> str:
     module = locate(kind, component.name, kind).partition(":")[0]  # type: ignore[arg-type]
     if module.split(".")[0] in ROOMS:
         return ""
-    spec = importlib.util.find_spec(module)
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # a module that was not imported from a file
+        spec = None
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
         return module
     return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16]

@@ -10,16 +10,20 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 import yaml
-from PIL import Image, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.ExifTags import Base
+from rich.markup import escape
 from rich.table import Table
 
 from orchestrator.checkpoints import Card, load_model
-from orchestrator.components import Component
+from orchestrator.components import Component, make
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.identity import code_fingerprint
+from orchestrator.scoring import Plan, check_plan
 from orchestrator.store import fingerprint, read_table, write_table
-from orchestrator.workers import Scored, ScoreJob, Setup, Workers
-from tasks.data.manifest import Manifest, Record, write_manifest
+from orchestrator.workers import Scored, ScoreJob, Setup, Workers, ranges
+from tasks.data.manifest import SPLITS, Manifest, Record, write_manifest
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -58,20 +62,21 @@ def score_pool(
     Finished shards wait beside it, so a command that was killed is carried on by typing it again.
     """
     components = named(strategies)
-    card = load_model(checkpoint)[1]
+    model, card = load_model(checkpoint)
+    _check_strategies(components, model, seed)
+    if out.is_dir():
+        raise ConfigError(f"--out {out}: is a folder; expected the name of a parquet file: add one")
     work = out.with_name(f"{out.name}.parts")
     manifest = pool_manifest(data, card, work)
-    rows = manifest.rows(split)
-    if not len(rows):
-        raise ConfigError(
-            f"{data}: there is no image of the split {split!r}; expected at least one: choose another --split"
-        )
+    _check_manifest(manifest, card, getattr(model, "stride", None))
+    rows = _rows(manifest, split)
     setup = Setup(
         manifest=str(manifest.base), tasks={task: {} for task in card.tasks}, model=card.model,
         weighting=Component("equal"), batch=batch, shard=shard, threads=threads, cache=0, gpu=gpu,
         code=code_fingerprint(),
     )  # fmt: skip
-    stamp = [str(checkpoint.absolute()), checkpoint.stat().st_mtime_ns, manifest.fingerprint, seed, batch, setup.code]
+    weights = [str(checkpoint.absolute()), checkpoint.stat().st_mtime_ns]
+    stamp = [*weights, manifest.fingerprint, split, seed, batch, shard, setup.code]
     options = {name: [c.name, dict(c.options)] for name, c in components.items()}
     job = ScoreJob(
         folder=str(work / "scores"), checkpoint=str(checkpoint), strategies=components, seed=seed, cycle=0,
@@ -79,10 +84,10 @@ def score_pool(
     )  # fmt: skip
     with make_workers(setup) as workers:
         scored = workers.score(job)
-    parts = sorted((work / "scores").glob("shard_*.parquet"))
+    parts = [work / "scores" / f"shard_{i:05d}.parquet" for i in range(len(ranges(len(rows), shard)))]
     table = pa.concat_tables([read_table(path).replace_schema_metadata(None) for path in parts]).drop_columns("labeled")
     write_table(out, table)
-    shutil.rmtree(work)
+    shutil.rmtree(work, ignore_errors=True)
     return PoolScores(table, tuple(components), scored)
 
 
@@ -94,12 +99,14 @@ def named(strategies: Sequence[str]) -> dict[str, Component]:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(
-                f"--strategy {text}: is not YAML; expected a name or '{{name: boxmask, tau: 0.4}}'"
+                f"--strategy {text}: is not YAML; expected a name or '{{name: boxmask, tau: 0.4}}': quote it so"
             ) from error
         if isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-            raise ConfigError(f"--strategy {text}: has no name; expected a name or '{{name: boxmask, tau: 0.4}}'")
+            raise ConfigError(
+                f"--strategy {text}: has no name; expected a name or '{{name: boxmask, tau: 0.4}}': add it"
+            )
         component = Component(value["name"], {k: v for k, v in value.items() if k != "name"})
         label = component.name.split(":")[-1]
         alike = sum(name == label or name.startswith(f"{label}-") for name in found)
@@ -107,12 +114,51 @@ def named(strategies: Sequence[str]) -> dict[str, Component]:
     return found
 
 
+def _check_strategies(components: Mapping[str, Component], model: Any, seed: int) -> None:
+    """Refuse before the pool is read what could not be carried out: unknown names, options, and absent heads."""
+    made = {name: make("strategy", one, f"--strategy {one.name}") for name, one in components.items()}
+    try:
+        check_plan(model, Plan(made, seed, 0))
+    except ValueError as error:
+        raise ConfigError(f"--strategy: {error}") from error
+
+
+def _check_manifest(manifest: Manifest, card: Card, stride: int | None) -> None:
+    """ConfigError where a prepared pool does not fit the checkpoint."""
+    if manifest.classes != card.classes:
+        raise ConfigError(
+            f"{manifest.base}: was prepared with other classes than the checkpoint was trained on; expected the same "
+            "class list: prepare this data set as the checkpoint's was, or give the folder of its images"
+        )
+    size = manifest.size
+    if size and stride and (size[0] % stride or size[1] % stride):
+        raise ConfigError(
+            f"{manifest.base}: was prepared at {size[0]} x {size[1]} px; expected multiples of {stride}, the stride of "
+            "the checkpoint's network: prepare it again with such a data.size"
+        )
+
+
+def _rows(manifest: Manifest, split: str) -> NDArray[np.int64]:
+    try:
+        rows = manifest.rows(split)
+    except ValueError as error:
+        raise ConfigError(f"--split {split}: no such split; expected one of {', '.join(SPLITS)}: choose one") from error
+    if not len(rows):
+        raise ConfigError(
+            f"--split {split}: {manifest.base} has no image of it; expected at least one: choose another split"
+        )
+    return rows
+
+
 def pool_manifest(data: Path, card: Card, work: Path) -> Manifest:
     """The manifest of a prepared folder, or one made from a folder of images."""
     if not data.is_dir():
         raise ConfigError(f"{data}: no such folder; expected a folder of images, or one that 'mtal prepare' wrote")
     if (data / "manifest.parquet").is_file():
-        return Manifest.open(data)
+        try:
+            return Manifest.open(data)
+        except ValueError as error:
+            raise RunError(str(error)) from error
     paths = sorted(p for p in data.rglob("*") if p.suffix.lower() in IMAGES)
     if not paths:
         raise ConfigError(
@@ -125,17 +171,24 @@ def pool_manifest(data: Path, card: Card, work: Path) -> Manifest:
     records = (
         Record(id=p.relative_to(data).as_posix(), uri=str(p.absolute()), size=_size(p), split="train") for p in paths
     )
-    work.mkdir(parents=True, exist_ok=True)
-    write_manifest(work / "manifest.parquet", records, card.classes, [255] * 256, card.size)
+    is_new = not work.exists()
+    try:
+        write_manifest(work / "manifest.parquet", records, card.classes, [255] * 256, card.size)
+    except RunError:
+        if is_new:
+            work.rmdir()
+        raise
     return Manifest.open(work)
 
 
 def _size(path: Path) -> tuple[int, int]:
+    """H, W of an image as it is shown; reads only its head."""
     try:
         with Image.open(path) as image:
-            return image.height, image.width
-    except (UnidentifiedImageError, OSError) as error:
-        raise RunError(f"{path}: is not a readable image ({error}); repair or remove it") from error
+            turned = image.getexif().get(Base.Orientation, 1) >= 5  # a photo that is shown lying on its side
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise RunError(f"{path}: is not a readable image; expected a whole one: repair or remove it") from error
 
 
 def top_table(scores: PoolScores, top: int) -> Table:
@@ -144,10 +197,10 @@ def top_table(scores: PoolScores, top: int) -> Table:
     shown.add_column("rank", justify="right")
     columns: list[list[tuple[str, Any]]] = []
     for name in scores.names:
-        shown.add_column(name)
+        shown.add_column(escape(name))
         value = scores.table[f"{name}.value"].to_numpy()
         order = np.lexsort((scores.table["key"].to_numpy(), -value))[:top]
         columns.append([(scores.table["id"][int(i)].as_py(), float(value[i])) for i in order])
     for rank, row in enumerate(zip(*columns, strict=True)):
-        shown.add_row(str(rank + 1), *[f"{id}  [dim]{value:.4f}[/dim]" for id, value in row])
+        shown.add_row(str(rank + 1), *[f"{escape(id)}  [dim]{value:.4f}[/dim]" for id, value in row])
     return shown

@@ -1,0 +1,158 @@
+"""Fitting: order, rate, resume to the same bits, bad losses."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from orchestrator.config import Train
+from orchestrator.errors import RunError
+from orchestrator.fitting import PATIENCE, Best, Data, fit, order, rate_share
+from tasks.types import Batch, Losses, Sample
+from tasks.weighting import Equal
+from tests.toy import CLASSES
+
+
+class Net(nn.Module):
+    """Two layers, batch norm and dropout: all the state that a resume must bring back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Conv2d(4, 1, 1)
+        )
+        self.bad_from = 10**9
+        self.steps = 0
+
+    def forward(self, batch: Batch) -> Losses:
+        self.steps += 1
+        labeled = torch.tensor([t is not None for t in batch.targets["segmentation"]])
+        value = self.layers(batch.images).mean((1, 2, 3)).square()
+        if self.steps > self.bad_from:
+            value = value * float("nan")
+        return Losses({"segmentation.ce": value * labeled}, {"segmentation": labeled})
+
+
+class Stop(Exception):
+    """A kill, as far as a test can make one."""
+
+
+def data(count: int = 10) -> Data:
+    rng = torch.Generator().manual_seed(0)
+    samples = [
+        Sample(f"i{i}", torch.rand(3, 8, 8, generator=rng), {"segmentation": torch.zeros(8, 8, dtype=torch.int64)})
+        for i in range(count)
+    ]
+    return Data(samples, np.arange(count), np.ones((count, 1), bool), ("segmentation",), CLASSES)
+
+
+def train(**changes: object) -> Train:
+    return Train(**{"steps": 9, "batch": 4, "rate": 0.01, "checkpoint_steps": 4, "zoom": 0.5, **changes})  # type: ignore[arg-type]
+
+
+def run(
+    folder: Path, settings: Train, stop_at: int | None = None, kept: list[int] | None = None
+) -> tuple[Net, Best, int]:
+    torch.manual_seed(0)
+    net = Net()
+
+    def progress(phase: str, done: int, total: int) -> None:
+        if done == stop_at:
+            raise Stop
+
+    best, skipped = fit(
+        net, Equal(), data(), settings, steps=settings.steps, seed=3, cycle=1, folder=folder,
+        judge=lambda model: (-float(sum(p.detach().abs().sum() for p in model.parameters())), {"x": 1.0}),
+        keep=lambda model, step: kept.append(step) if kept is not None else None, progress=progress,
+    )  # fmt: skip
+    return net, best, skipped
+
+
+def weights(net: nn.Module) -> Mapping[str, Tensor]:
+    return net.state_dict()
+
+
+def test_every_image_comes_once_an_epoch_in_an_order_of_its_own() -> None:
+    stream = order(7, 0, 21, "seed", 0)
+    for epoch in range(3):
+        assert sorted(index for e, index in stream if e == epoch) == list(range(7))
+    assert [i for e, i in stream if e == 0] != [i for e, i in stream if e == 1]
+    assert stream[5:12] == order(7, 5, 7, "seed", 0)
+
+
+@pytest.mark.parametrize("schedule", ["onecycle", "poly", "constant"])
+def test_rates_lie_in_their_range_and_end_low(schedule: str) -> None:
+    shares = [rate_share(schedule, i / 100) for i in range(100)]
+    assert all(0 < s <= 1 for s in shares)
+    assert max(shares) > 0.99
+    assert (shares[-1] < 0.02) == (schedule != "constant")
+
+
+def test_the_same_seed_gives_the_same_bits(tmp_path: Path) -> None:
+    one, _, _ = run(tmp_path / "a", train())
+    two, _, _ = run(tmp_path / "b", train())
+    for name, value in weights(one).items():
+        assert torch.equal(value, weights(two)[name]), name
+
+
+@pytest.mark.parametrize("stop_at", [3, 5, 9])
+def test_a_fit_that_was_killed_carries_on_to_the_same_bits(tmp_path: Path, stop_at: int) -> None:
+    whole, best, _ = run(tmp_path / "whole", train(evaluations=3))
+    with pytest.raises(Stop):
+        run(tmp_path / "cut", train(evaluations=3), stop_at=stop_at)
+    again, best_again, _ = run(tmp_path / "cut", train(evaluations=3))
+    assert best == best_again
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(again)[name]), name
+
+
+def test_another_order_would_show(tmp_path: Path) -> None:
+    """The test above can fail: without its training checkpoint the second half is another one."""
+    whole, _, _ = run(tmp_path / "whole", train())
+    with pytest.raises(Stop):
+        run(tmp_path / "cut", train(), stop_at=6)
+    state = torch.load(tmp_path / "cut" / "training.pt", weights_only=True)
+    state["step"] = 0
+    torch.save(state, tmp_path / "cut" / "training.pt")
+    other, _, _ = run(tmp_path / "cut", train())
+    assert not all(torch.equal(v, weights(other)[n]) for n, v in weights(whole).items())
+    shutil.rmtree(tmp_path / "cut")
+
+
+def test_the_best_of_several_looks_is_kept(tmp_path: Path) -> None:
+    kept: list[int] = []
+    _, best, _ = run(tmp_path, train(evaluations=3), kept=kept)
+    assert best.step == kept[-1]
+    assert set(kept) <= {3, 6, 9}
+
+
+def test_steps_without_a_finite_loss_are_counted_and_then_given_up(tmp_path: Path) -> None:
+    def bad(steps: int) -> tuple[Net, int]:
+        net = Net()
+        net.bad_from = 2
+        _, skipped = fit(
+            net, Equal(), data(), train(), steps=steps, seed=0, cycle=0, folder=tmp_path / str(steps),
+            judge=lambda model: (0.0, {}), keep=lambda model, step: None, progress=lambda *a: None,
+        )  # fmt: skip
+        return net, skipped
+
+    (tmp_path / "6").mkdir()
+    net, skipped = bad(6)
+    assert skipped == 4
+    assert all(bool(torch.isfinite(p).all()) for p in net.parameters())
+    (tmp_path / str(PATIENCE + 9)).mkdir()
+    with pytest.raises(RunError, match=r"not finite for 50 steps in a row; lower train.rate"):
+        bad(PATIENCE + 9)
+
+
+def test_nothing_labeled_is_refused(tmp_path: Path) -> None:
+    empty = Data([], np.zeros(0, np.int64), np.ones((0, 1), bool), ("segmentation",), CLASSES)
+    with pytest.raises(RunError, match="no image is labeled"):
+        fit(
+            Net(), Equal(), empty, train(), steps=1, seed=0, cycle=0, folder=tmp_path,
+            judge=lambda model: (0.0, {}), keep=lambda model, step: None, progress=lambda *a: None,
+        )  # fmt: skip
