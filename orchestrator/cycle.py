@@ -117,6 +117,13 @@ def finished(folder: RunFolder, arm: str, seed: int) -> list[Cycle]:
     return found
 
 
+def is_complete(folder: RunFolder, arm: str, seed: int, cycles: int) -> bool:
+    """Whether a trial has committed every fit and every purchase."""
+    places = [folder.cycle(arm, seed, index) for index in range(cycles + 1)]
+    fits = all((place / "cycle.json").is_file() for place in places)
+    return fits and all((place / "purchase.json").is_file() for place in places[:-1])
+
+
 # ---- steps ----------------------------------------------------------------------------------------------------------
 
 

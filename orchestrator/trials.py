@@ -100,4 +100,4 @@ def is_done(plan: Plan, unit: Unit) -> bool:
         return (plan.folder.reference_fit(fingerprint(inputs), unit.seed) / "fit.json").is_file()
     if unit.kind == "initial":
         return (initial_folder(plan, unit.arm, unit.seed) / "fit.json").is_file()
-    return len(cycle.finished(plan.folder, unit.arm, unit.seed)) > trial.experiment.active.cycles
+    return cycle.is_complete(plan.folder, unit.arm, unit.seed, trial.experiment.active.cycles)
