@@ -14,7 +14,7 @@ from strategies.conformance import CheckResult, check_strategy
 
 def check_named_strategy(text: str) -> list[CheckResult]:
     """The result of every check of a strategy: a name, ``module:Class``, or YAML with options."""
-    component: Component = next(iter(named([text]).values()))
+    component: Component = next(iter(named([text], option="").values()))
     strategy = make("strategy", component, text)
     if not isinstance(strategy, Strategy):
         raise ConfigError(

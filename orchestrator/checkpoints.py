@@ -15,7 +15,7 @@ from orchestrator.errors import RunError
 from orchestrator.store import replacing
 from tasks.classes import ClassMap
 
-_EXPECTED = "expected a whole model.pt that a run has written: copy it again, or give another"
+_EXPECTED = "expected a whole model.pt that a run has written: restore it, give another, or run again with --fresh ARM"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """The content of a checkpoint; RunError when it is missing, damaged or holds more than tensors and plain values."""
     if not path.is_file():
-        raise RunError(f"{path}: no such checkpoint; give the path of a model.pt")
+        raise RunError(f"{path}: no such checkpoint; {_EXPECTED}")
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
@@ -88,7 +88,7 @@ def load_state(model: nn.Module, state: Mapping[str, torch.Tensor], path: Path) 
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        detail = str(error).splitlines()[-1].strip().rstrip(".")
+        detail = str(error).splitlines()[-1].strip().partition(": copying")[0]
         raise RunError(
             f"{path}: does not fit the network that it is for ({detail[:160]}); expected the weights of the "
             "same model: give that model, or another checkpoint"

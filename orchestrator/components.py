@@ -28,6 +28,7 @@ ROOMS: Mapping[str, Mapping[str, str]] = {
     "weighting": WEIGHTINGS,
     "data": ADAPTERS,
 }
+SAID: Mapping[str, str] = {"data": "data set"}  # what a kind is called, where it is not its own name
 PLUGIN_GROUP = "mtal.strategies"
 NEEDS: Mapping[str, tuple[str, ...]] = {  # what an object must have to be of a kind; of a model its user asks
     "strategy": ("reads", "views", "scores_labeled", "score_batch", "select", "explain", "at"),
@@ -67,7 +68,7 @@ def locate(kind: Kind, name: str, where: str) -> str:
         return room[name]
     if name in plugins:
         return plugins[name][0]
-    raise ConfigError(f"{where}: no {kind} is called {name!r}; {guess(name, [*room, *plugins])}")
+    raise ConfigError(f"{where}: no {SAID.get(kind, kind)} is called {name!r}; {guess(name, [*room, *plugins])}")
 
 
 def plugin_strategies() -> dict[str, tuple[str, str]]:
@@ -110,7 +111,7 @@ def resolve(kind: Kind, name: str, where: str) -> Any:
     found = getattr(module, attribute)
     if not callable(found):
         raise ConfigError(
-            f"{where}: {name!r} is a {type(found).__name__}; expected a class or a function: name the {kind} itself"
+            f"{where}: {name!r} is of type {type(found).__name__}; expected a class or a function: name the {kind}"
         )
     return found
 
@@ -130,9 +131,9 @@ def make(kind: Kind, component: Component, where: str, *arguments: Any) -> Any:
             "mend it"
         ) from error
     if lacks:
+        advice = "derive it from strategies.base.Strategy" if kind == "strategy" else "add them"
         raise ConfigError(
-            f"{where}: {component.name!r} makes a {type(made).__name__} without {', '.join(lacks)}; a {kind} needs "
-            f"{', '.join(NEEDS[kind])}: add what is missing"
+            f"{where}: {component.name!r} lacks {', '.join(lacks)}; every {SAID.get(kind, kind)} has them: {advice}"
         )
     return made
 
@@ -148,7 +149,7 @@ def checked_options(
         value = validate(shape, dict(options), where)
     except (PydanticUserError, NameError) as error:
         name = getattr(factory, "__name__", "it")
-        first = str(error).splitlines()[0]
+        first = str(error).partition(". ")[0]
         raise ConfigError(
             f"{where}: the options of {name} have types that no YAML can fill ({first}); expected numbers, texts, "
             "lists, mappings and dataclasses of them: change their annotations"
@@ -200,7 +201,7 @@ def _sentence(error: Any) -> str:
         return "this key is missing; add it"
     if error["type"] == "value_error":
         return message
-    expected = message.removeprefix("Input should be ")
+    expected = message.removeprefix("Input should be ").replace("an object", "a mapping").replace("valid array", "list")
     return f"found {error['input']!r}; expected {expected}; correct the value"
 
 

@@ -153,13 +153,13 @@ RESERVED = {"initial", "reference", "pools", "data"}  # names of folders beside 
 def _positive(section: Any, *names: str) -> None:
     for name in names:
         if not 0 < getattr(section, name) < math.inf:
-            raise ValueError(f"{name} is {getattr(section, name)}; expected more than 0")
+            raise ValueError(f"{name} is {getattr(section, name)}; expected more than 0, and finite")
 
 
 def _not_negative(section: Any, *names: str) -> None:
     for name in names:
         if not 0 <= getattr(section, name) < math.inf:
-            raise ValueError(f"{name} is {getattr(section, name)}; expected 0 or more")
+            raise ValueError(f"{name} is {getattr(section, name)}; expected 0 or more, and finite")
 
 
 def _share(section: Any, *names: str) -> None:

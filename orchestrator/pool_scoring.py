@@ -23,7 +23,7 @@ from orchestrator.identity import code_fingerprint
 from orchestrator.scoring import Plan, check_plan
 from orchestrator.store import fingerprint, read_table, write_table
 from orchestrator.workers import Scored, ScoreJob, Setup, Workers, ranges
-from tasks.data.manifest import SPLITS, Manifest, Record, write_manifest
+from tasks.data.manifest import NAME, SPLITS, Manifest, Record, write_manifest
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -67,9 +67,10 @@ def score_pool(
     if out.is_dir():
         raise ConfigError(f"--out {out}: is a folder; expected the name of a parquet file: add one")
     work = out.with_name(f"{out.name}.parts")
+    _check_split(data, split)
     manifest = pool_manifest(data, card, work)
     _check_manifest(manifest, card, getattr(model, "stride", None))
-    rows = _rows(manifest, split)
+    rows = _rows(manifest, split, data)
     setup = Setup(
         manifest=str(manifest.base), tasks={task: {} for task in card.tasks}, model=card.model,
         weighting=Component("equal"), batch=batch, shard=shard, threads=threads, cache=0, gpu=gpu,
@@ -91,7 +92,7 @@ def score_pool(
     return PoolScores(table, tuple(components), scored)
 
 
-def named(strategies: Sequence[str]) -> dict[str, Component]:
+def named(strategies: Sequence[str], option: str = "--strategy ") -> dict[str, Component]:
     """Strategies by the name of their columns, from names or YAML mappings; a repeated name gets a number."""
     found: dict[str, Component] = {}
     for text in strategies:
@@ -99,14 +100,12 @@ def named(strategies: Sequence[str]) -> dict[str, Component]:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(
-                f"--strategy {text}: is not YAML; expected a name or '{{name: boxmask, tau: 0.4}}': quote it so"
+                f"{option}{text}: is not YAML; expected a name or '{{name: boxmask, tau: 0.4}}': quote it so"
             ) from error
         if isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-            raise ConfigError(
-                f"--strategy {text}: has no name; expected a name or '{{name: boxmask, tau: 0.4}}': add it"
-            )
+            raise ConfigError(f"{option}{text}: has no name; expected a name or '{{name: boxmask, tau: 0.4}}': add it")
         component = Component(value["name"], {k: v for k, v in value.items() if k != "name"})
         label = component.name.split(":")[-1]
         alike = sum(name == label or name.startswith(f"{label}-") for name in found)
@@ -138,15 +137,19 @@ def _check_manifest(manifest: Manifest, card: Card, stride: int | None) -> None:
         )
 
 
-def _rows(manifest: Manifest, split: str) -> NDArray[np.int64]:
-    try:
-        rows = manifest.rows(split)
-    except ValueError as error:
-        raise ConfigError(f"--split {split}: no such split; expected one of {', '.join(SPLITS)}: choose one") from error
-    if not len(rows):
+def _check_split(data: Path, split: str) -> None:
+    if split not in SPLITS:
+        raise ConfigError(f"--split {split}: no such split; expected one of {', '.join(SPLITS)}: choose one")
+    if split != "train" and data.is_dir() and not (data / NAME).is_file():
         raise ConfigError(
-            f"--split {split}: {manifest.base} has no image of it; expected at least one: choose another split"
+            f"--split {split}: {data} has no splits; expected a folder that 'mtal prepare' wrote: leave it out"
         )
+
+
+def _rows(manifest: Manifest, split: str, data: Path) -> NDArray[np.int64]:
+    rows = manifest.rows(split)
+    if not len(rows):
+        raise ConfigError(f"--split {split}: {data} has no image of it; expected at least one: choose another split")
     return rows
 
 
@@ -154,7 +157,7 @@ def pool_manifest(data: Path, card: Card, work: Path) -> Manifest:
     """The manifest of a prepared folder, or one made from a folder of images."""
     if not data.is_dir():
         raise ConfigError(f"{data}: no such folder; expected a folder of images, or one that 'mtal prepare' wrote")
-    if (data / "manifest.parquet").is_file():
+    if (data / NAME).is_file():
         try:
             return Manifest.open(data)
         except ValueError as error:
@@ -173,7 +176,7 @@ def pool_manifest(data: Path, card: Card, work: Path) -> Manifest:
     )
     is_new = not work.exists()
     try:
-        write_manifest(work / "manifest.parquet", records, card.classes, [255] * 256, card.size)
+        write_manifest(work / NAME, records, card.classes, [255] * 256, card.size)
     except RunError:
         if is_new:
             work.rmdir()
@@ -193,7 +196,8 @@ def _size(path: Path) -> tuple[int, int]:
 
 def top_table(scores: PoolScores, top: int) -> Table:
     """The best images of each strategy, side by side."""
-    shown = Table(title=f"{scores.table.num_rows} images; the {top} to label first")
+    count = scores.table.num_rows
+    shown = Table(title=f"the first {min(top, count)} of {count} images to label", title_justify="left")
     shown.add_column("rank", justify="right")
     columns: list[list[tuple[str, Any]]] = []
     for name in scores.names:

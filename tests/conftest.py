@@ -1,9 +1,14 @@
-"""What all tests share: where the reference material lies, one torch thread, no network."""
+"""What all tests share: where the reference material lies, one torch thread, no network, one finished tiny run."""
 
 import os
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
+
+from orchestrator.cli import main
+from tests.tiny import write_tiny
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -16,3 +21,15 @@ def shared() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip(f"reference material is absent: no folder {folder.name!r} beside the repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny.yaml, its finished run in runs/tiny, and what the command printed. Copy it to damage it."""
+    home = tmp_path_factory.mktemp("finished")
+    config = write_tiny(home / "tiny.yaml", home / "runs")
+    with redirect_stdout(StringIO()) as printed, pytest.raises(SystemExit) as end:
+        main(["run", str(config), "--address", "none"])
+    assert end.value.code == 0, printed.getvalue()
+    (home / "stdout.txt").write_text(printed.getvalue())
+    return home

@@ -1,0 +1,134 @@
+"""What one process does: small answers, picks that are checked, shards that stay, sources that must agree."""
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from orchestrator import here, running
+from orchestrator.components import Component
+from orchestrator.config import experiment_of
+from orchestrator.display import Display
+from orchestrator.errors import ConfigError, RunError
+from orchestrator.evaluation import evaluate, figures, merged
+from orchestrator.ray_workers import WorkerProcess
+from orchestrator.trials import Plan, Unit
+from orchestrator.worker import Worker
+from orchestrator.workers import ScoreJob, SelectJob
+from tests.tiny import tiny
+
+QUIET = Display(Console(quiet=True))
+BAD = "tests.orchestrator.bad_strategies"
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """A prepared plan whose reference is made: a checkpoint to work with."""
+    plan = running.planned(experiment_of(tiny(tmp_path_factory.mktemp("runs")), "tiny.yaml"), QUIET.update)
+    assert here.run_units(plan, [Unit("reference", "", 0)], QUIET) == []
+    return plan
+
+
+@pytest.fixture
+def worker(plan: Plan) -> Worker:
+    return Worker(plan.setup(Unit("reference", "", 0)))
+
+
+def checkpoint(plan: Plan) -> str:
+    return str(next(plan.folder.root.glob("reference/*/seed_0/model.pt")))
+
+
+def score_job(plan: Plan, folder: Path, name: str, labeled: np.ndarray) -> ScoreJob:
+    return ScoreJob(str(folder), checkpoint(plan), {"x": Component(name)}, 0, 0, labeled, "train", "stamp")
+
+
+def selected(plan: Plan, worker: Worker, folder: Path, name: str, budget: int = 2) -> list[str]:
+    labeled = np.arange(16) < 4
+    for shard in range(4):
+        worker.score_shard(score_job(plan, folder, name, labeled), shard)
+    job = SelectJob(str(folder), "x", Component(name), budget, 0, 0, labeled)
+    return [bought.id for bought in worker.select(job)]
+
+
+def test_the_answer_of_a_shard_is_small(plan: Plan, worker: Worker, tmp_path: Path) -> None:
+    """No prediction, no image leaves the process that made it."""
+    answer = worker.score_shard(score_job(plan, tmp_path, "boxmask", np.zeros(16, bool)), 0)
+    assert answer[0] == 5
+    assert len(pickle.dumps(answer)) < 20 * 5
+
+
+def test_a_shard_that_is_there_is_not_scored_again(plan: Plan, worker: Worker, tmp_path: Path) -> None:
+    job = score_job(plan, tmp_path, "equal", np.zeros(16, bool))
+    answer = worker.score_shard(job, 1)
+    before = (tmp_path / "shard_00001.parquet").stat().st_mtime_ns
+    assert worker.score_shard(job, 1) == answer
+    assert (tmp_path / "shard_00001.parquet").stat().st_mtime_ns == before
+    worker.score_shard(replace(job, inputs="another"), 1)
+    assert (tmp_path / "shard_00001.parquet").stat().st_mtime_ns != before
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("TooMany", "select picked 3 images; the budget pays for 2"),
+        ("Twice", "select picked an image twice"),
+        ("Elsewhere", "'nowhere'"),
+        ("NotANumber", "value is nan for image"),
+        ("Raises", r"ZeroDivisionError: division by zero \(bad_strategies.py, line \d+\)"),
+    ],
+)
+def test_what_a_strategy_does_wrong_is_named(
+    plan: Plan, worker: Worker, tmp_path: Path, name: str, message: str
+) -> None:
+    with pytest.raises((ConfigError, ValueError), match=message):
+        selected(plan, worker, tmp_path, f"{BAD}:{name}")
+
+
+def test_a_diversity_strategy_sees_the_labeled_images_and_buys_one_task(
+    plan: Plan, worker: Worker, tmp_path: Path
+) -> None:
+    ids = selected(plan, worker, tmp_path, f"{BAD}:Centres")
+    labeled = worker.manifest.ids(worker.rows("train")[:4])
+    assert len(set(ids)) == 2
+    assert not set(ids) & set(labeled)
+
+
+def test_random_reads_no_image(plan: Plan, worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("an image was read")
+
+    monkeypatch.setattr("tasks.data.samples.decode", refuse)
+    images, forwards = worker.score_shard(score_job(plan, tmp_path, "random", np.zeros(16, bool)), 0)
+    assert (images, forwards) == (5, 0.0)
+
+
+def test_metrics_of_shards_add_up_to_those_of_the_whole(plan: Plan, worker: Worker) -> None:
+    model, rows = worker.model(checkpoint(plan)), worker.rows("test")
+    samples = worker.samples(rows)
+
+    def metrics(part: slice) -> dict:  # type: ignore[type-arg]
+        return evaluate(model, samples, rows[part].tolist(), worker.tasks, worker.classes, 2)
+
+    whole = figures(metrics(slice(None)))
+    parts = figures(merged([metrics(slice(4, 6)), metrics(slice(0, 4))]))
+    assert {k: repr(v) for k, v in whole.items()} == {k: repr(v) for k, v in parts.items()}
+
+
+def test_two_versions_of_the_sources_do_not_work_together(plan: Plan) -> None:
+    setup = replace(plan.setup(Unit("reference", "", 0)), code="0123456789abcdef")
+    with pytest.raises(RunError, match=r"runs other sources .* than the command"):
+        WorkerProcess(setup, None, "u", ()).call("count", "train")
+
+
+def test_weights_of_a_seed_are_the_same_everywhere(plan: Plan) -> None:
+    one, two = (torch.load(p, weights_only=True)["model"] for p in [checkpoint(plan)] * 2)
+    assert all(torch.equal(one[n], two[n]) for n in one)
+    again = plan.folder.root.parent / "again"
+    other = running.planned(experiment_of(tiny(again), "tiny.yaml"), QUIET.update)
+    assert here.run_units(other, [Unit("reference", "", 0)], QUIET) == []
+    three = torch.load(checkpoint(other), weights_only=True)["model"]
+    assert all(torch.equal(one[n], three[n]) for n in one)
