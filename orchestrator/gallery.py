@@ -21,7 +21,7 @@ from tasks.types import ClassMap, DepthMap, Detections, Prediction, SegMap
 TILE = (312, 260)  # largest width and height of one picture in a panel
 PER_ROW = 4  # pictures side by side
 GAP, LINE = 12, 20  # pixels between pictures; height of a line of text
-LEAST_SCORE, MOST_BOXES = 0.25, 15  # which boxes are drawn
+LEAST_SCORE, MOST_BOXES = 0.3, 15  # which boxes are drawn
 PAPER, INK, SOFT = (255, 255, 255), (24, 26, 30), (98, 104, 114)
 
 Rgb = tuple[int, int, int]
