@@ -44,7 +44,7 @@ class Display:
     @contextmanager
     def shown(self, title: str) -> Iterator[None]:
         """Show bars while the block runs, under a printed title."""
-        self.console.print(f"[bold]{escape(title)}[/bold]")
+        self.console.print(f"[bold]{escape(title)}[/bold]", highlight=False)
         start = time.monotonic()
         if not self.console.is_terminal:
             yield

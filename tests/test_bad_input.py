@@ -570,7 +570,8 @@ OWN: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "a model that takes no classes": ("model", "class Net: pass\n", ("mine:Own", "TypeError", "mend it")),
     "a model without the head": (
         "model",
-XX
+        "class Net:\n    def __init__(self, c, t): self.provides = frozenset()\n"
+        "    def forward(self, batch): ...\n    def predict(self, images, heads=None, inputs=None): ...\n",
         ("mine:Own", "no head", "choose another model"),
     ),
     "an adapter without records": ("data", "class Net:\n    size = None\n", ("mine:Own", "lacks classes", "add them")),

@@ -1,11 +1,12 @@
 """What the tests with a real local Ray cluster share: commands in processes of their own, eyes on what they start."""
 
 import os
-import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +19,44 @@ from tests.tiny import write_tiny
 HOME = Path(__file__).resolve().parents[2]
 
 
-def command(*words: str) -> "subprocess.Popen[str]":
+@dataclass
+class Command:
+    """A command that runs, and the file it prints to (a pipe would be held open by what it leaves behind)."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    @property
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text()
+
+    def finish(self, seconds: float = 400) -> tuple[int, str]:
+        """Exit code and output."""
+        return self.process.wait(timeout=seconds), self.text
+
+    def kill(self) -> None:
+        """SIGKILL, and no questions asked."""
+        self.process.kill()
+        self.process.wait()
+
+
+def command(*words: str) -> Command:
     """``python -m orchestrator ...`` started in a session of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "orchestrator", *words],
-        cwd=HOME,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def finish(process: "subprocess.Popen[str]", seconds: float = 400) -> tuple[int, str]:
-    """Exit code and output."""
-    text, _ = process.communicate(timeout=seconds)
-    return process.returncode, text
+    handle, name = tempfile.mkstemp(suffix=".log")
+    with os.fdopen(handle, "wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "orchestrator", *words],
+            cwd=HOME,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+    return Command(process, Path(name))
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -48,11 +70,11 @@ def results(folder: Path) -> dict[str, Any]:
     return kept
 
 
-def descendants(process: "subprocess.Popen[str]", word: str) -> list[psutil.Process]:
+def descendants(command: Command, word: str) -> list[psutil.Process]:
     """Processes below a command whose title or command line holds a word (Ray names actors ``ray::Class``)."""
     found = []
     try:
-        below = psutil.Process(process.pid).children(recursive=True)
+        below = psutil.Process(command.process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
     for one in below:
@@ -75,14 +97,6 @@ def wait_for(what: Callable[[], Any], seconds: float = 240, every: float = 0.05)
     pytest.fail(f"waited {seconds} s in vain")
 
 
-def kill(pid: int) -> None:
-    """SIGKILL, and no questions asked."""
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-
-
 def write_short(path: Path, output: Path, **changes: Any) -> Path:
     """The tiny experiment with one purchase."""
     active = {"initial": 0.4, "budget": {"amount": 2}, "cycles": 1}
@@ -93,6 +107,6 @@ def write_short(path: Path, output: Path, **changes: Any) -> Path:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny experiment, run with ``--address none`` and never disturbed: what all the others must equal."""
     place = tmp_path_factory.mktemp("undisturbed")
-    code, text = finish(command("run", str(write_short(place / "tiny.yaml", place)), "--address", "none"))
+    code, text = command("run", str(write_short(place / "tiny.yaml", place)), "--address", "none").finish()
     assert code == 0, text
     return place / "tiny"

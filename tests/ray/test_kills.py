@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.ray.conftest import command, descendants, finish, kill, results, wait_for, write_short
+from tests.ray.conftest import command, descendants, results, wait_for, write_short
 
 pytestmark = pytest.mark.ray
 
 
 def test_ray_equals_one_process(undisturbed: Path, tmp_path: Path) -> None:
-    code, text = finish(command("run", str(write_short(tmp_path / "tiny.yaml", tmp_path))))
+    code, text = command("run", str(write_short(tmp_path / "tiny.yaml", tmp_path))).finish()
     assert code == 0, text
     assert results(tmp_path / "tiny") == results(undisturbed)
     assert "report:" in text
@@ -29,11 +29,10 @@ def test_ray_equals_one_process(undisturbed: Path, tmp_path: Path) -> None:
 def test_the_command_is_killed_and_typed_again(undisturbed: Path, tmp_path: Path, point: str) -> None:
     config = str(write_short(tmp_path / "tiny.yaml", tmp_path))
     first = command("run", config)
-    wait_for(lambda: list((tmp_path / "tiny").glob(point)) or first.poll() is not None)
-    assert first.poll() is None, first.communicate()[0]
-    kill(first.pid)
-    first.wait()
-    code, text = finish(command("run", config))
+    wait_for(lambda: list((tmp_path / "tiny").glob(point)) or not first.is_running)
+    assert first.is_running, first.text
+    first.kill()
+    code, text = command("run", config).finish()
     assert code == 0, text
     assert results(tmp_path / "tiny") == results(undisturbed)
 
@@ -51,11 +50,11 @@ def test_a_worker_or_a_trial_is_killed_and_the_run_goes_on(
 ) -> None:
     config = str(write_short(tmp_path / "tiny.yaml", tmp_path))
     running = command("run", config)
-    wait_for(lambda: list((tmp_path / "tiny").glob(point)) or running.poll() is not None)
-    victims = wait_for(lambda: descendants(running, victim) or running.poll() is not None)
-    assert running.poll() is None, running.communicate()[0]
-    kill(victims[0].pid)
-    code, text = finish(running)
+    wait_for(lambda: list((tmp_path / "tiny").glob(point)) or not running.is_running)
+    victims = wait_for(lambda: descendants(running, victim) or not running.is_running)
+    assert running.is_running, running.text
+    victims[0].kill()
+    code, text = running.finish()
     assert code == 0, text
     assert results(tmp_path / "tiny") == results(undisturbed)
 
@@ -63,8 +62,7 @@ def test_a_worker_or_a_trial_is_killed_and_the_run_goes_on(
 def test_nothing_of_a_killed_command_stays_alive(tmp_path: Path) -> None:
     running = command("run", str(write_short(tmp_path / "tiny.yaml", tmp_path)))
     below = wait_for(lambda: descendants(running, "ray::WorkerProcess"))
-    kill(running.pid)
-    running.wait()
+    running.kill()
     end = time.monotonic() + 60
     while any(p.is_running() for p in below) and time.monotonic() < end:
         time.sleep(0.5)
@@ -78,7 +76,7 @@ def test_a_pool_is_scored_alike_by_actors(undisturbed: Path, tmp_path: Path) -> 
     for address, workers in (("none", "1"), ("local", "2")):
         out = tmp_path / f"{address}.parquet"
         words = ["score", "--checkpoint", str(model), "--data", str(data), "--out", str(out), "--batch", "4"]
-        code, text = finish(command(*words, "--strategy", "boxmask", "--address", address, "--workers", workers))
+        code, text = command(*words, "--strategy", "boxmask", "--address", address, "--workers", workers).finish()
         assert code == 0, text
         outputs[address] = out.read_bytes()
     assert outputs["none"] == outputs["local"]
@@ -86,7 +84,7 @@ def test_a_pool_is_scored_alike_by_actors(undisturbed: Path, tmp_path: Path) -> 
 
 def test_a_trial_that_fits_no_node_is_refused_before_anything_starts(tmp_path: Path) -> None:
     config = str(write_short(tmp_path / "tiny.yaml", tmp_path, cluster={"workers_per_trial": 99}))
-    code, text = finish(command("run", config))
+    code, text = command("run", config).finish()
     assert code == 2
     assert "a trial needs 99 x 1 CPU" in text
     assert "lower cluster.workers_per_trial" in text
@@ -95,7 +93,7 @@ def test_a_trial_that_fits_no_node_is_refused_before_anything_starts(tmp_path: P
 
 def test_a_strategy_that_raises_fails_alone(tmp_path: Path) -> None:
     arms = {"random": {"strategy": "random"}, "bad": {"strategy": "tests.orchestrator.bad_strategies:Raises"}}
-    code, text = finish(command("run", str(write_short(tmp_path / "tiny.yaml", tmp_path, arms=arms))))
+    code, text = command("run", str(write_short(tmp_path / "tiny.yaml", tmp_path, arms=arms))).finish()
     assert code == 2
     assert "ZeroDivisionError" in text
     assert "Traceback" not in text

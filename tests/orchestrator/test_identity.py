@@ -1,0 +1,114 @@
+"""What a result is made from: what changes the fingerprint, and what does not."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import identity
+from orchestrator.components import Component
+from orchestrator.config import Experiment, arm, experiment_of
+from orchestrator.store import canonical
+from tests.tiny import tiny
+
+
+def experiment(**changes: Any) -> Experiment:
+    return experiment_of({**tiny(Path("runs")), **changes}, "x.yaml")
+
+
+def inputs(one: Experiment, name: str = "random", data: str = "d") -> dict[str, str]:
+    """The three fingerprints of an arm, as text."""
+    own, full = arm(one, name), {"detection.map": 0.5}
+    return {
+        "reference": canonical(identity.reference_inputs(one, data)),
+        "initial": canonical(identity.initial_inputs(own, data, full)),
+        "arm": canonical(identity.arm_inputs(own, data, full)),
+    }
+
+
+TRAIN = {"steps": 3, "first_steps": 5, "batch": 4, "checkpoint_steps": 2}
+ACTIVE = {"initial": 0.4, "budget": {"amount": 2}, "cycles": 2}
+ALL = {"reference", "initial", "arm"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "stale"),
+    [
+        ({"train": {**TRAIN, "rate": 0.1}}, ALL),
+        ({"train": {**TRAIN, "checkpoint_steps": 1}}, set()),
+        ({"model": {"name": "small", "width": 20}}, ALL),
+        ({"weighting": "fixed"}, ALL),
+        ({"tasks": {"detection": {}}}, ALL),
+        ({"active": {**ACTIVE, "initial": 0.5}}, {"initial", "arm"}),
+        ({"active": {**ACTIVE, "budget": {"amount": 3}}}, {"arm"}),
+        ({"active": {**ACTIVE, "warm_start": False}}, {"arm"}),
+        ({"active": {**ACTIVE, "cycles": 5}}, set()),
+        ({"reference": {"steps": 7, "seeds": [0]}}, {"reference"}),
+        ({"arms": {"random": {"strategy": "equal"}}}, {"arm"}),
+        ({"arms": {"random": {"strategy": "random"}, "new": {"strategy": "equal"}}}, set()),
+        ({"seeds": [0, 1, 2]}, set()),
+        ({"output": "elsewhere"}, set()),
+        ({"cluster": {"shard": 7, "score_batch": 4}}, set()),
+        ({"cluster": {"shard": 5, "score_batch": 8}}, ALL),
+    ],
+)
+def test_what_makes_which_results_stale(changes: dict[str, Any], stale: set[str]) -> None:
+    before, after = inputs(experiment()), inputs(experiment(**changes))
+    assert {name for name in before if before[name] != after[name]} == stale
+
+
+def test_other_data_make_everything_stale() -> None:
+    before, after = inputs(experiment()), inputs(experiment(), data="e")
+    assert {name for name in before if before[name] != after[name]} == ALL
+
+
+def test_two_arms_share_cycle_0_unless_they_train_otherwise() -> None:
+    both = {"random": {}, "equal": {"strategy": "equal"}, "slow": {"train.rate": 1.0e-4}}
+    one = experiment(arms=both)
+    assert inputs(one, "random")["initial"] == inputs(one, "equal")["initial"]
+    assert inputs(one, "random")["arm"] != inputs(one, "equal")["arm"]
+    assert inputs(one, "random")["initial"] != inputs(one, "slow")["initial"]
+
+
+def test_the_fingerprint_of_sources_follows_their_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "HOME", tmp_path)
+    (tmp_path / "room").mkdir()
+    (tmp_path / "room" / "a.py").write_text("a = 1\n")
+    first = identity.code_fingerprint(("room",))
+    assert first == identity.code_fingerprint(("room",))
+    (tmp_path / "room" / "a.txt").write_text("no source\n")
+    assert first == identity.code_fingerprint(("room",))
+    (tmp_path / "room" / "a.py").write_text("a = 2\n")
+    assert first != identity.code_fingerprint(("room",))
+
+
+def test_what_decides_a_number_exists() -> None:
+    """A file that was renamed would silently leave the fingerprint."""
+    assert [part for part in identity.DECISIVE if not (identity.HOME / part).exists()] == []
+
+
+def test_a_plugin_is_known_by_its_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = tmp_path / "fingerprinted_plugin.py"
+    path.write_text("class Mine: pass\n")
+    one = Component("fingerprinted_plugin:Mine")
+    first = identity.plugin_fingerprint("strategy", one)
+    path.write_text("class Mine: x = 1\n")
+    assert first != identity.plugin_fingerprint("strategy", one)
+    assert len(first) == 16
+    assert identity.plugin_fingerprint("strategy", Component("boxmask")) == ""
+
+
+@pytest.mark.parametrize("name", ["no_such_plugin:Mine", "no_such_package.inside:Mine", "__main__:Mine"])
+def test_a_plugin_without_a_file_is_known_by_its_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None, raising=False)
+    assert identity.plugin_fingerprint("strategy", Component(name)) == name.partition(":")[0]
+
+
+def test_the_environment_names_versions_hardware_and_data() -> None:
+    found = identity.environment({"train": 16}, Component("streets", {"images": 16}))
+    assert found["data"] == {"images": {"train": 16}, "adapter": {"name": "streets", "images": 16}}
+    assert found["torch"]
+    assert found["cores"] >= 1
+    assert found["cpu"]
