@@ -1,5 +1,6 @@
 # make demo    set up and run the demonstration, about five minutes on two cores
 # make test    set up and run the default tests (no Ray)
+# make bench   set up, measure, and append the figures to tests/bench/RESULTS.md
 # make check   set up and run everything: format, lint, types, every tier of tests
 PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c '' >/dev/null 2>&1 && echo python3.12 || (command -v python3.11 >/dev/null 2>&1 && echo python3.11 || echo python3))
 VENV   ?= .venv
@@ -38,7 +39,9 @@ check: lint types
 	$(BIN)/python -m pytest -m "ray or browser or slow"
 
 bench: setup
-	$(BIN)/python -m pytest -m bench -s tests/bench
+	$(BIN)/python tests/bench/bench_scoring.py
+	$(BIN)/python tests/bench/bench_orchestration.py
+	$(BIN)/python tests/bench/bench_run.py demo
 
 lock:
 	$(BIN)/uv pip compile --universal --python-version 3.11 --group dev pyproject.toml --generate-hashes --no-emit-index-url --no-header -o requirements.lock

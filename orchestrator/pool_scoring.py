@@ -177,9 +177,11 @@ def pool_manifest(data: Path, card: Card, work: Path) -> Manifest:
     is_new = not work.exists()
     try:
         write_manifest(work / NAME, records, card.classes, [255] * 256, card.size)
-    except RunError:
-        if is_new:
+    except (RunError, OSError) as error:
+        if is_new and work.is_dir():
             work.rmdir()
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(work)
         raise
     return Manifest.open(work)
 

@@ -15,6 +15,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 from PIL import Image
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from orchestrator import tables
@@ -57,13 +58,17 @@ def terminal_table(results: Results) -> Table:
     if results.missing:
         lost = ", ".join(f"{m.arm} seed {m.seed}" for m in results.missing)
         caption += f"\nWithout a full curve, hence in no mean: {lost}."
-    table = Table(title=results.name, title_justify="left", caption=caption, caption_justify="left")
-    for title in ("arm", "n", "cycle", "labeled", "", *(tables.name_of(m) for m in tables.columns(results))):
+    table = Table(
+        title=f"{results.name}: mean ± sd over n seeds", title_justify="left", caption=caption, caption_justify="left",
+        box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False,
+    )  # fmt: skip
+    for title in ("arm", "cycle", "labeled", *(tables.name_of(m) for m in tables.columns(results))):
         table.add_column(title, justify="left" if title == "arm" else "right", no_wrap=True)
     for arm in tables.cycle_table(results):
         for row in arm.rows:
-            first = (arm.arm, str(arm.n)) if row.cycle == 0 else ("", "")
-            table.add_row(*first, str(row.cycle), row.labeled, row.share, *row.figures)
+            first = f"{arm.arm} [dim]n={arm.n}[/dim]" if row.cycle == 0 else ""
+            figures = [figure.replace(" ± ", "±") for figure in row.figures]
+            table.add_row(first, str(row.cycle), f"{row.labeled} {row.share}".strip(), *figures)
         table.add_section()
     return table
 

@@ -1,6 +1,7 @@
 """What all tests share: where the reference material lies, one torch thread, no network, one finished tiny run."""
 
 import os
+from collections.abc import Generator
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -33,3 +34,20 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert end.value.code == 0, printed.getvalue()
     (home / "stdout.txt").write_text(printed.getvalue())
     return home
+
+
+def _must_not_skip(item: pytest.Item) -> bool:
+    """Where the reference material lies, a test that needs it may not be skipped unseen: CI would stay green."""
+    folder = Path(__file__).parents[2] / "shared"
+    return bool(os.environ.get("CI")) and folder.is_dir() and "shared" in getattr(item, "fixturenames", ())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and _must_not_skip(item):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped although the reference material is there: {report.longrepr}"
+    return report

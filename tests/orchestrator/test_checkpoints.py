@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,16 +129,18 @@ def test_what_is_no_network_is_refused(name: str, message: str) -> None:
         build(Component(f"{__name__}:{name}"), CLASSES, TASKS)
 
 
-def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limit", [100, 20_000])
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, limit: int) -> None:
     path, _ = saved(tmp_path)
     before = path.read_bytes()
-
-    def full(*arguments: Any) -> None:
-        raise RuntimeError("[enforce fail at inline_container.cc:863] . PytorchStreamWriter failed writing file data/0")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(RunError, match=r"model\.pt: could not be written: the disk refused it .*; make room"):
-        save(path, {"a": torch.zeros(3)})
+    assert len(before) > limit
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(RunError, match=r"model\.pt: could not be written: .*; make room"):
+            save(path, {"a": torch.zeros(30_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
 
