@@ -1,8 +1,7 @@
 """Models on disk: weights beside all that is needed to build the network again. Loaded with ``weights_only=True``."""
 
 import json
-import pickle
-import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,18 +38,21 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
             raise OSError(None, "the disk refused it (it may be full)", str(path)) from error
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """The content of a checkpoint; RunError when it is missing, damaged or holds more than tensors and plain values."""
+def load(path: Path, device: torch.device | str = "cpu", remedy: str = _EXPECTED) -> dict[str, Any]:
+    """The content of a checkpoint; RunError when it is missing, damaged or holds more than tensors and plain values.
+
+    ``remedy`` ends the sentence: what was expected, and what to do.
+    """
     if not path.is_file():
-        raise RunError(f"{path}: no such checkpoint; {_EXPECTED}")
+        raise RunError(f"{path}: no such checkpoint; {remedy}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about foreign files, which are refused below
-            content = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
-        raise RunError(f"{path}: is not a readable checkpoint; {_EXPECTED}") from error
+        if not zipfile.is_zipfile(path):
+            raise zipfile.BadZipFile(str(path))
+        content = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # what unpickling raises on broken bytes is not to be foreseen
+        raise RunError(f"{path}: is not a readable checkpoint; {remedy}") from error
     if not isinstance(content, dict):
-        raise RunError(f"{path}: holds a {type(content).__name__}; {_EXPECTED}")
+        raise RunError(f"{path}: holds a {type(content).__name__}; {remedy}")
     return content
 
 

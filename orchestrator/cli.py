@@ -195,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line; what the user can mend becomes one sentence and exit code 2."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     try:
-        app(args=arguments, standalone_mode=True)
+        app(args=arguments, prog_name="mtal", standalone_mode=True)
     except MtalError as error:
         _tell(str(error))
         raise SystemExit(2) from None

@@ -57,6 +57,7 @@ class Budget:
     def __post_init__(self) -> None:
         if not 0 <= self.amount < math.inf:
             raise ValueError(f"amount is {self.amount}; expected 0 or more images, or a share of the pool below 1")
+        _share_or_count(self, "amount")
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Active:
 
     def __post_init__(self) -> None:
         _positive(self, "initial")
+        _share_or_count(self, "initial")
         if self.cycles < 0:
             raise ValueError(f"cycles is {self.cycles}; expected 0 or more purchases")
 
@@ -166,6 +168,12 @@ def _share(section: Any, *names: str) -> None:
     for name in names:
         if not 0 <= getattr(section, name) <= 1:
             raise ValueError(f"{name} is {getattr(section, name)}; expected 0 to 1")
+
+
+def _share_or_count(section: Any, name: str) -> None:
+    value = getattr(section, name)
+    if value > 1 and value != int(value):
+        raise ValueError(f"{name} is {value}; expected a share of the pool below 1, or a whole number of images")
 
 
 def _distinct(section: Any, name: str) -> None:

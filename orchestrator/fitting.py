@@ -174,6 +174,7 @@ def _checkpoint(
             "best": None if best is None else {"step": best.step, "score": best.score, "figures": dict(best.figures)},
             "skipped": skipped,
             "random": torch.get_rng_state(),
+            "random_gpu": torch.cuda.get_rng_state() if _on_gpu(model) else None,
         },
     )
 
@@ -186,5 +187,11 @@ def _resume(path: Path, model: nn.Module, weighting: nn.Module, optimizer: torch
     weighting.load_state_dict(state["weighting"])
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["random"].cpu())
+    if state["random_gpu"] is not None and _on_gpu(model):
+        torch.cuda.set_rng_state(state["random_gpu"].cpu())
     state["best"] = None if state["best"] is None else Best(**state["best"])
     return state
+
+
+def _on_gpu(model: nn.Module) -> bool:
+    return next(model.parameters()).device.type == "cuda"

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ DECISIVE = (
 )
 
 
+@cache
 def code_fingerprint(parts: tuple[str, ...] = ROOMS) -> str:
-    """sha256 over the sources of these rooms or files, as they lie beside this one."""
+    """sha256 over the sources of these rooms or files, as they lay beside this one when it was first asked for."""
     digest = hashlib.sha256()
     for part in parts:
         place = HOME / part
@@ -94,7 +96,7 @@ def _component(kind: str, component: Component) -> dict[str, Any]:
     return {"name": component.name, **component.options, "plugin": plugin_fingerprint(kind, component)}
 
 
-def environment(manifest_images: Mapping[str, int], data: Component) -> dict[str, Any]:
+def environment(manifest_images: Mapping[str, int], data: Component, gpu: str | None) -> dict[str, Any]:
     """Versions, hardware and data: what a reader needs to judge the figures."""
     versions: dict[str, str | None] = {}
     for name in ("torch", "torchvision", "ray", "numpy", "pyarrow", "timm", "faster-coco-eval"):
@@ -109,7 +111,7 @@ def environment(manifest_images: Mapping[str, int], data: Component) -> dict[str
         "platform": platform.platform(),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
-        "gpu": None,
+        "gpu": gpu,
         "code": code_fingerprint(),
         "data": {"images": dict(manifest_images), "adapter": {"name": data.name, **data.options}},
         "command": " ".join(["mtal", *sys.argv[1:]]),

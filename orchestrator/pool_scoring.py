@@ -199,7 +199,8 @@ def _size(path: Path) -> tuple[int, int]:
 def top_table(scores: PoolScores, top: int) -> Table:
     """The best images of each strategy, side by side."""
     count = scores.table.num_rows
-    shown = Table(title=f"the first {min(top, count)} of {count} images to label", title_justify="left")
+    title = f"the first {min(top, count)} of {count} images to label"
+    shown = Table(title=title, title_justify="left", min_width=len(title))
     shown.add_column("rank", justify="right")
     columns: list[list[tuple[str, Any]]] = []
     for name in scores.names:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+import torch
 
 from orchestrator import cycle, identity
 from orchestrator.components import Component, make
@@ -133,7 +134,7 @@ def run(plan: Plan, execute: Executor, fresh: Sequence[str] = ()) -> tuple[Path,
         folder.write_experiment(plain(experiment))
         manifest = Manifest.open(Path(plan.manifest))
         images = {split: len(manifest.rows(split)) for split in ("train", "val", "test")}
-        write_json(folder.environment, identity.environment(images, experiment.data))
+        write_json(folder.environment, identity.environment(images, experiment.data, _gpu()))
         references = [Unit("reference", "", seed) for seed in experiment.reference.seeds]
         _require(execute(plan, [u for u in references if not is_done(plan, u)]))
         _freeze_reference(plan)
@@ -147,6 +148,11 @@ def run(plan: Plan, execute: Executor, fresh: Sequence[str] = ()) -> tuple[Path,
         collect(plan)
         write_json(folder.failures, [asdict(f) for f in failures])
         return write_report(folder.root), failures
+
+
+def _gpu() -> str | None:
+    """The GPU that this command sees; the trials of a cluster may run on others."""
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
 
 
 def _require(failures: Sequence[Failure]) -> None:

@@ -632,6 +632,14 @@ RUNS: dict[str, tuple[Callable[[Path], Any], dict[str, Any], tuple[str, ...]]] =
         MORE,
         ("cycle_2/model.pt", "no such checkpoint"),
     ),
+    "a damaged training checkpoint": (
+        lambda run: (
+            (run / "random/seed_0/cycle_3").mkdir(),
+            (run / "random/seed_0/cycle_3/training.pt").write_text("half"),
+        ),
+        MORE,
+        ("cycle_3/training.pt", "not a readable", "delete this file"),
+    ),
     "damaged data": (damage("../data/*/manifest.parquet"), {}, ("data", "manifest.parquet", "prepare again")),
     "an image that is gone": (
         lambda run: [remove(path) for path in run.glob("../data/*/images/train-*")],

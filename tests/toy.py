@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from strategies.sample_pool import CLASSES, SampleNetwork
 from tasks.classes import ClassMap
+from tasks.nets.presets import small
 from tasks.types import Batch, Losses, Prediction
 
 
@@ -36,3 +37,21 @@ class Toy(nn.Module):
         wanted = self.provides if heads is None else set(heads)
         assert wanted <= self.provides, f"asked for {sorted(wanted - self.provides)}"
         return self.network.predict(images, sorted(wanted), inputs)
+
+
+class Own(nn.Module):
+    """A network that somebody brings: the three names of the contract, and nothing else of ours to be seen."""
+
+    def __init__(self, classes: ClassMap, tasks: Sequence[str], *, channels: int = 8) -> None:
+        super().__init__()
+        self.inner = small(classes, tasks, width=channels)
+        self.provides = frozenset(tasks)
+
+    def forward(self, batch: Batch) -> Losses:
+        losses: Losses = self.inner(batch)
+        return losses
+
+    def predict(
+        self, images: Tensor, heads: Sequence[str] | None = None, inputs: Mapping[str, Tensor] | None = None
+    ) -> list[Prediction]:
+        return self.inner.predict(images, heads, inputs)

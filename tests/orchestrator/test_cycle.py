@@ -157,6 +157,14 @@ def test_an_arm_may_buy_nothing_start_afresh_or_have_its_own_cycle_0(tmp_path: P
     assert len(list(folder.glob("initial/*/seed_0/fit.json"))) == 2
 
 
+def test_a_model_of_ones_own_goes_through_the_loop(tmp_path: Path) -> None:
+    arms = {"boxmask": {"strategy": {"name": "boxmask", "crop_size": 32}}}
+    tree = tiny(tmp_path, model={"name": "tests.toy:Own", "channels": 16}, arms=arms)
+    folder, failures = run(tree)
+    assert failures == []
+    assert len(pq.read_table(folder / "cycles.parquet")) == 3
+
+
 def test_a_budget_larger_than_the_pool_buys_what_is_left(tmp_path: Path) -> None:
     tree = tiny(tmp_path, arms={"random": {"strategy": "random"}})
     tree["active"]["budget"]["amount"] = 100

@@ -170,7 +170,7 @@ def test_a_photo_that_lies_on_its_side_is_taken_as_shown(checkpoint: Path, tmp_p
 def test_a_checkpoint_without_a_size_takes_no_photos(checkpoint: Path, photos: Path) -> None:
     content = torch.load(checkpoint, weights_only=True)
     torch.save({**content, "card": content["card"].replace("[64, 96]", "null")}, checkpoint)
-    with pytest.raises(ConfigError, match="without data.size; prepare the pool first"):
+    with pytest.raises(ConfigError, match=r"without data\.size; prepare the pool first"):
         score(checkpoint, photos, ["equal"])
 
 
