@@ -4,7 +4,6 @@ python tests/bench/bench_run.py demo
 python tests/bench/bench_run.py camvid --set data.root=/data/camvid11
 """
 
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,9 +30,10 @@ def pss(process: psutil.Process) -> int:
 
 
 def main() -> None:
-    name, *more = sys.argv[1:]
+    name, *more = [word for word in sys.argv[1:] if word != "--keep"]
     with tempfile.TemporaryDirectory() as scratch:
-        words = [sys.executable, "-W", "ignore", "-m", "orchestrator", "run", name, *more, "--set", f"output={scratch}"]
+        output = "runs" if "--keep" in sys.argv else scratch
+        words = [sys.executable, "-W", "ignore", "-m", "orchestrator", "run", name, *more, "--set", f"output={output}"]
         start, peak = time.perf_counter(), 0
         running = psutil.Popen(words, cwd=HOME)
         while running.poll() is None:
@@ -45,8 +45,7 @@ def main() -> None:
         wall = time.perf_counter() - start
         if running.wait() != 0:
             raise SystemExit(f"the run failed: {' '.join(words)}")
-        subprocess.run(["sync"], check=False)
-        folder = next(p.parent for p in Path(scratch).glob("*/report.html"))
+        folder = next(p.parent for p in (HOME / output).glob(f"{name}/report.html"))
         record(f"{wall:.0f} s, {peak / 2**30:.2f} GiB (PSS); {learned(Results.load(folder))}")
 
 

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from orchestrator.checkpoints import Card, build, classes_of, load, load_model, load_state, save, save_model
 from orchestrator.components import Component
-from orchestrator.errors import ConfigError, RunError
+from orchestrator.errors import ConfigError, MtalError, RunError
 from tasks.classes import ClassMap
 
 CLASSES = ClassMap(("car", "person"), ("road", "car"), (1, -1), ("left", "right"), ((0, 1),))
@@ -143,6 +144,26 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, limit: int) -> No
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_no_damage_ends_in_anything_but_a_sentence(tmp_path: Path) -> None:
+    """Cut, overwritten anywhere, overwritten where the names are: refused, or (other numbers in a weight) loaded."""
+    path, rng = saved(tmp_path)[0], np.random.default_rng(0)
+    whole, refused = path.read_bytes(), 0
+    for kind in range(60):
+        data, at = bytearray(whole), int(rng.integers(0, 3000))
+        if kind % 3 == 0:
+            data = data[: int(rng.integers(0, len(data)))]
+        else:
+            at = at if kind % 3 == 1 else len(data) - 1 - at
+            data[at : at + 8] = rng.integers(0, 256, len(data[at : at + 8]), dtype=np.uint8).tobytes()
+        path.write_bytes(bytes(data))
+        try:
+            load_model(path)
+        except MtalError as error:
+            refused += 1
+            assert str(error).startswith(str(path)), error
+    assert refused > 30
 
 
 def test_classes_come_back_from_json() -> None:
