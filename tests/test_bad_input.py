@@ -666,7 +666,8 @@ def test_a_run_folder_is_refused(
     spoil, changes, words = case
     run = place.run(**changes)
     spoil(run)
-    place.expect([*RUN, "mine.yaml"], *words)
+    bought = ("purchase.json",) if "training.pt" in words[0] else ()  # of the cycle before the fit that fails
+    place.expect([*RUN, "mine.yaml"], *words, leaves=bought)
 
 
 ADVICE = {

@@ -120,10 +120,10 @@ def test_the_tree_is_the_house() -> None:
             named.append(folder + name)
         else:
             folder = name
-    modules = {p.relative_to(HOME).as_posix() for room in ROOMS for p in (HOME / room).rglob("*.py")}
-    others = {p.relative_to(HOME).as_posix() for p in [*HOME.glob("configs/*.yaml"), *HOME.rglob("templates/*.html")]}
+    kinds = (".py", ".yaml", ".html")
+    house = {p.relative_to(HOME).as_posix() for room in ROOMS for p in (HOME / room).rglob("*") if p.suffix in kinds}
     assert len(set(named)) == len(named)
-    assert set(named) == modules | {o for o in others if not o.startswith(".")}
+    assert set(named) == house
 
 
 def test_imports_go_down_the_floors() -> None:

@@ -1,0 +1,80 @@
+"""Every configuration that ships: it loads, can be built, and runs two steps on toy data of the right shape."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from rich.console import Console
+
+from orchestrator import here, running
+from orchestrator.config import Experiment, experiment_of, load, plain, read_yaml
+from orchestrator.display import Display
+
+HOME = Path(__file__).resolve().parents[1]
+CONFIGS = sorted((HOME / "configs").glob("*.yaml"))
+EMBEDDED = {"streets"}  # data sets that need no files
+IN_SHARED = {"camvid": "data/camvid11", "coco": "data/coco_panoptic70"}  # where the reference material has a data set
+every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+
+
+def on_streets(path: Path, size: tuple[int, int], **changes: Any) -> dict[str, Any]:
+    """The tree of a configuration with a few street scenes in the place of its data."""
+    data = {"name": "streets", "images": 12, "validation": 3, "test": 4, "size": list(size)}
+    return {**read_yaml(path), "data": data, **changes}
+
+
+@every_config
+def test_it_loads_and_reads_back_equal(path: Path) -> None:
+    experiment = load(path.stem)
+    assert experiment.name == path.stem
+    assert experiment_of(plain(experiment), path.name) == experiment
+
+
+@every_config
+def test_it_is_written_to_be_read(path: Path) -> None:
+    """A comment says what it is for; its keys come in the order of the fields that they fill."""
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# ")
+    keys = list(yaml.safe_load(text))
+    order = ["name", "data", "tasks", "model", "weighting", "strategy", "train", "active", "reference", "arms", "seeds"]
+    order += ["cluster", "gallery", "output"]
+    assert set(order) == set(Experiment.__dataclass_fields__)
+    assert keys == sorted(keys, key=order.index)
+
+
+@every_config
+def test_all_its_parts_can_be_built(path: Path) -> None:
+    running.check(experiment_of(on_streets(path, (64, 96)), path.name))
+    data = load(path).data
+    assert data.name in EMBEDDED or data.options.get("root"), "data that lies somewhere says where"
+
+
+@every_config
+def test_it_fits_its_own_data(path: Path, shared: Path) -> None:
+    """With the classes and the size of its data, where these are at hand."""
+    name = load(path).data.name
+    if name not in EMBEDDED | set(IN_SHARED):
+        pytest.skip(f"the data set {name!r} is nowhere here; its adapter is tested on a tiny one of the same form")
+    sets = [f"data.root={shared / IN_SHARED[name]}"] if name in IN_SHARED else []
+    experiment = load(path, sets)
+    running.check(experiment)
+    assert experiment.data.options["size"][0] % 32 == 0
+
+
+@pytest.mark.slow
+@every_config
+def test_it_runs_two_steps(path: Path, tmp_path: Path) -> None:
+    """All arms, one purchase. The reference takes a few steps more: mDSQ divides by what it finds."""
+    tree = on_streets(path, (64, 96), output=str(tmp_path), seeds=[0], reference={"steps": 40, "seeds": [0]})
+    tree["train"] |= {"steps": 2, "first_steps": 2, "batch": 4}
+    tree["active"] |= {"cycles": 1}
+    quiet = Display(Console(quiet=True))
+    plan = running.planned(experiment_of(tree, path.name), lambda *told: None)
+    report, failures = running.run(plan, lambda plan, units: here.run_units(plan, units, quiet))
+    assert failures == []
+    assert report.stat().st_size > 10_000
+    rows = pq.read_table(report.parent / "cycles.parquet").to_pylist()
+    assert [(r["arm"], r["cycle"]) for r in rows] == [(arm, cycle) for arm in tree["arms"] for cycle in (0, 1)]
+    assert all(r["mdsq"] >= 0 for r in rows)
