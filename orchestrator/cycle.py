@@ -165,7 +165,7 @@ def _purchase(trial: Trial, workers: Workers, folder: Path, pool: Pool, checkpoi
             job = ScoreJob(
                 folder=str(folder / "scores"), checkpoint=checkpoint, strategies={name: experiment.strategy},
                 seed=trial.seed, cycle=index, labeled=pool.labeled,
-                inputs=fingerprint([checkpoint, read_json(folder / "cycle.json")["inputs"], index]),
+                inputs=fingerprint([read_json(folder / "cycle.json")["inputs"], index, experiment.cluster.shard]),
             )  # fmt: skip
             forwards = workers.score(job).forwards
         with _clock(seconds, "select"):

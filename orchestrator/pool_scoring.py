@@ -105,7 +105,9 @@ def named(strategies: Sequence[str], option: str = "--strategy ") -> dict[str, C
         if isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-            raise ConfigError(f"{option}{text}: has no name; expected a name or '{{name: boxmask, tau: 0.4}}': add it")
+            raise ConfigError(
+                f"{option}{text or repr(text)}: has no name; expected a name or '{{name: boxmask, tau: 0.4}}': add it"
+            )
         component = Component(value["name"], {k: v for k, v in value.items() if k != "name"})
         label = component.name.split(":")[-1]
         alike = sum(name == label or name.startswith(f"{label}-") for name in found)

@@ -114,7 +114,7 @@ class Worker:
 
     def score_shard(self, job: ScoreJob, shard: int) -> tuple[int, float]:
         """Score one shard and write it; (images, forward passes). A shard that is there from the same inputs stays."""
-        path = Path(job.folder) / f"shard_{shard:05d}.parquet"
+        path = shard_path(job.folder, shard)
         if path.is_file():
             meta = read_table(path).schema.metadata or {}
             if meta.get(b"inputs", b"").decode() == job.inputs:
@@ -175,10 +175,9 @@ class Worker:
 
     def select(self, job: SelectJob) -> list[Bought]:
         """What the strategy buys, from the shards that were scored."""
-        shards = sorted(Path(job.folder).glob("shard_*.parquet"))
-        table = pa.concat_tables(
-            [read_table(path).replace_schema_metadata(None) for path in shards], promote_options="default"
-        )
+        count = len(ranges(len(job.labeled), self.setup.shard))
+        tables = [read_table(shard_path(job.folder, i)).replace_schema_metadata(None) for i in range(count)]
+        table = pa.concat_tables(tables, promote_options="default")
         rows = candidate_rows(table, job.name, table["labeled"].to_numpy().astype(bool))
         candidates = TableCandidates(rows, Budget(job.budget), self.names, job.label_counts)
         strategy = self.strategy(job.strategy, job.cycle)
@@ -258,6 +257,11 @@ class Worker:
                     for unit, amount in self.tasks[name].label_cost(targets[name]).items():
                         total[unit] = total.get(unit, 0.0) + amount
         return total
+
+
+def shard_path(folder: str, shard: int) -> Path:
+    """Where the scores of a shard lie."""
+    return Path(folder) / f"shard_{shard:05d}.parquet"
 
 
 def _parts(row: Mapping[str, Any]) -> dict[str, float]:
