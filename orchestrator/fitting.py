@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tasks.augment import Augment
 from torch import Tensor, nn
 
 from orchestrator.ahead import ahead
@@ -22,6 +21,7 @@ from orchestrator.config import Train
 from orchestrator.errors import RunError
 from orchestrator.evaluation import Indexed
 from orchestrator.workers import Progress
+from tasks.augment import Augment
 from tasks.seeding import rng_of, seed_of
 from tasks.types import Batch, ClassMap, Sample
 

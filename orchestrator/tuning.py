@@ -54,8 +54,8 @@ def _connect(address: str, options: Mapping[str, Any], tries: int) -> None:
                 continue
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise RunError(
-                f"--address {address}: no Ray cluster answered ({first[:160]}); start one with 'ray start --head', give "
-                "its address, or use local or none"
+                f"--address {address}: no Ray cluster answered ({first[:160]}); start one with 'ray start --head', "
+                "give its address, or use local or none"
             ) from error
         return
 

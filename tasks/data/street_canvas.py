@@ -61,7 +61,7 @@ class Camera:
         normals = cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         reach = (normals * corners[:, 0]).sum(1) - normals[:, 1] * self.height
         reach[np.abs(reach) < 1e-9] = 1e-9  # a plane through the camera is seen as a line
-        planes = normals / reach[:, None]
+        planes: Floats = normals / reach[:, None]
         planes[:, :2] *= (1 / self.focal, -1 / self.focal)
         planes[:, 2] -= planes[:, 0] * self.centre + planes[:, 1] * self.horizon
         return planes

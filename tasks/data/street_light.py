@@ -119,7 +119,8 @@ def _headlights(canvas: Canvas, inverse: Image, ambient: float) -> Image:
     y = (np.arange(height, dtype=np.float32) + 0.5 - 0.82 * height) / (0.34 * height)
     beam = np.exp(-(x * x))[None] * np.exp(-(y * y))[:, None]
     near = np.exp(-1 / np.maximum(inverse, np.float32(1 / 250)) / 45)
-    return (ambient + 0.9 * beam * near * (inverse > 0)).astype(np.float32)
+    light: NDArray[np.float32] = (ambient + 0.9 * beam * near * (inverse > 0)).astype(np.float32)
+    return light
 
 
 def _glow(canvas: Canvas, size: tuple[int, int], night: bool) -> Image:

@@ -240,7 +240,8 @@ def _lengths(street: str, condition: str, redundancy: float) -> NDArray[np.int64
     shortest, longest = STREETS[street].frames
     halved = 0.5 if condition in RARE_CONDITIONS else 1.0
     lengths = np.rint(np.arange(shortest, longest + 1) * redundancy * halved)
-    return np.maximum(lengths, 1).astype(np.int64)
+    frames: NDArray[np.int64] = np.maximum(lengths, 1).astype(np.int64)
+    return frames
 
 
 def _begins(street: str, condition: str, redundancy: float, tail: float) -> float:
