@@ -25,7 +25,7 @@ demo: setup
 	$(BIN)/mtal run demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -35,8 +35,9 @@ types: setup
 	$(BIN)/mypy
 
 check: lint types
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest -m "ray or browser or slow"
+	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "ray or browser"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 bench: setup
 	$(BIN)/python tests/bench/bench_scoring.py

@@ -52,7 +52,7 @@ class Model(Protocol):
     def predict(
         self, images: Tensor, heads: Sequence[str] | None = None, inputs: Mapping[str, Tensor] | None = None
     ) -> list[Prediction]:
-        """One prediction an image of ``[B, 3, H, W]``, no gradients; ``heads`` (entries of ``provides``) limits the work."""
+        """One prediction an image of ``[B, 3, H, W]``, no gradients; ``heads`` (of ``provides``) limits the work."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Randomness without streams: every draw is a pure function of what it is for, so shards, order and kills do not matter."""
+"""Randomness without streams: a draw is a pure function of what it is for; shards, order and kills do not matter."""
 
 from collections.abc import Sequence
 from hashlib import blake2b

@@ -29,7 +29,7 @@ class Objects:
     boxes: Tensor  # [N, 4] xyxy
     labels: Tensor  # [N] int64, 0-based
     crowd: Tensor  # [N] bool: a region of many objects; never trained on, ignored in evaluation
-    rles: tuple[Mapping[str, object] | None, ...] = ()  # N masks as COCO RLE ({"size": [H, W], "counts": bytes}), or empty
+    rles: tuple[Mapping[str, object] | None, ...] = ()  # N masks as COCO RLE (size [H, W], counts bytes), or empty
     keypoints: Tensor | None = None  # [N, P, 3]
 
 
@@ -159,7 +159,7 @@ class Losses:
 
     values: Mapping[str, Tensor]  # {"detection.cls": [B], ...}
     labeled: Mapping[str, Tensor]  # {"detection": [B] bool, ...}
-    extra: Mapping[str, Tensor] = field(default_factory=dict)  # scalars that no weighting touches (LL4AL's ranking losses)
+    extra: Mapping[str, Tensor] = field(default_factory=dict)  # scalars that no weighting touches: LL4AL's ranking
 
     def means(self) -> dict[str, Tensor]:
         """Each part's mean over the labeled images: a zero that is connected to the graph where none is."""
