@@ -116,7 +116,6 @@ class Place:
             main(arguments)
         printed = self.capsys.readouterr()
         assert end.value.code == 2, printed
-        with open("/tmp/fx/msgs/" + os.environ["PYTEST_CURRENT_TEST"].split("::")[1].split(" (")[0].replace("/","_"),"w") as _f: _f.write(printed.err)
         details = "".join(line for line in printed.out.splitlines(True) if line.startswith("  "))
         check_sentence(printed.err, details, *words)
         check_nothing_half_done(self.files() - before, leaves)
