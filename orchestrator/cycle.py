@@ -100,7 +100,7 @@ def run(trial: Trial, workers: Workers) -> Iterator[Cycle]:
         record = read_json(marker)
         previous = str(trial.folder.root / record["checkpoint"])
         last = index == experiment.active.cycles
-        if not last and not (folder / "purchase.json").is_file():
+        if not last and not all((folder / name).is_file() for name in ("purchase.json", "bought.parquet")):
             _purchase(trial, workers, folder, pool, previous, index)
         purchase = {} if last else read_json(folder / "purchase.json")
         if not last:

@@ -182,7 +182,7 @@ def _checkpoint(
 def _resume(path: Path, model: nn.Module, weighting: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     if not path.is_file():
         return {"step": 0, "best": None, "skipped": 0}
-    state = load(path, next(model.parameters()).device)
+    state = load(path, next(model.parameters()).device, "delete this file and type the same command again")
     model.load_state_dict(state["model"])
     weighting.load_state_dict(state["weighting"])
     optimizer.load_state_dict(state["optimizer"])

@@ -131,18 +131,21 @@ def _unless(usable: Iterator[Record], report: Report, folder: Path, on_error: st
     if not report.images:
         raise PrepareError(f"{folder}: the data set lists no image; expected at least one: check its paths and splits")
     if report.counts and on_error == "refuse":
-        raise PrepareError(_refusal(report, folder, "correct them, or leave them out with on_error 'skip'"))
+        raise PrepareError(
+            _refusal(report, folder, "correct them, or leave them out with 'mtal prepare --on-error skip'")
+        )
     if not report.kept:
         raise PrepareError(_refusal(report, folder, "correct them: no image is left"))
 
 
 def _refusal(report: Report, folder: Path, advice: str) -> str:
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(report.counts.items()))
+    plural = "s" if report.counts.total() != 1 else ""
     lines = [f"  {one.id}: {one.sentence} [{one.kind}: {one.file}]" for one in report.first]
     more = report.counts.total() - len(lines)
     return "\n".join(
         [
-            f"{folder}: {report.counts.total()} faults in {report.images} images ({counts}); expected none; no "
+            f"{folder}: {report.counts.total()} fault{plural} in {report.images} images ({counts}); expected none; no "
             f"manifest is written: {advice}. All are in {PROBLEMS}",
             *lines,
             *([f"  and {more} more"] if more else []),

@@ -3,7 +3,8 @@
 import math
 import shutil
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -37,11 +38,23 @@ def prepare_data(
     """Check a data set and write its manifest; the folder and what was found. ConfigError when it is refused."""
     adapter = make("data", experiment.data, "data")
     folder = folder or _data_folder(experiment)
-    try:
+    with _data_faults(folder):
         report = prepare(adapter, folder, on_error, lambda done: told(experiment.data.name, "prepare", done, 0))
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"data: {error}") from error
     return folder.absolute(), report
+
+
+@contextmanager
+def _data_faults(folder: Path) -> Iterator[None]:
+    """What the data rooms find wrong with a data set, as an error that people can mend."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"data: {error}") from error
+    except OSError as error:
+        if error.errno is not None:  # the disk's own words: the command line adds what to do
+            error.filename = error.filename or str(folder)
+            raise
+        raise ConfigError(f"data: {error}") from error
 
 
 def _prepared(experiment: Experiment, told: Told) -> Path:
@@ -64,10 +77,16 @@ def _data_mark(data: Component) -> str:
 def planned(experiment: Experiment, told: Told, paths: Sequence[str] = ()) -> Plan:
     """The plan of a run after every check that can be made before the first step; ConfigError or RunError else."""
     check(experiment)
-    manifest = Manifest.open(_prepared(experiment, told))
+    folder = _prepared(experiment, told)
+    with _data_faults(folder):
+        manifest = Manifest.open(folder)
+        counts = {split: len(manifest.rows(split)) for split in ("train", "val")}
     for split, what in (("train", "the pool"), ("val", "to choose checkpoints by")):
-        if not len(manifest.rows(split)):
-            raise ConfigError(f"data: there is no image of the split {split!r} ({what}); expected at least one")
+        if not counts[split]:
+            raise ConfigError(
+                f"data: there is no image of the split {split!r} ({what}); expected at least one: change the splits of "
+                "the data set"
+            )
     return Plan(
         experiment,
         str(experiment.folder.absolute()),
@@ -80,6 +99,8 @@ def planned(experiment: Experiment, told: Told, paths: Sequence[str] = ()) -> Pl
 def check(experiment: Experiment) -> None:
     """Build every component of every arm, and see that strategies read only what their model provides."""
     adapter = make("data", experiment.data, "data")
+    with _data_faults(Path(experiment.data.name)):
+        classes = adapter.classes()
     for name in experiment.arms:
         own = arm(experiment, name)
         place = f"arms.{name}"
@@ -87,7 +108,7 @@ def check(experiment: Experiment) -> None:
             make("task", Component(task, options), f"{place}: tasks.{task}")
         make("weighting", own.weighting, f"{place}: weighting")
         strategy = make("strategy", own.strategy, f"{place}.strategy")
-        model = make("model", own.model, f"{place}: model", adapter.classes(), tuple(own.tasks))
+        model = make("model", own.model, f"{place}: model", classes, tuple(own.tasks))
         _check_model(model, own, place)
         for index in range(max(own.active.cycles, 1)):
             active = strategy.at(index)
@@ -233,15 +254,17 @@ def _refuse_changes(plan: Plan) -> None:
 
 def _make_fresh(folder: RunFolder, experiment: Experiment, names: Sequence[str]) -> None:
     """Remove what ``--fresh`` names: an arm, or all."""
+    unknown = [name for name in names if name != "all" and name not in experiment.arms]
+    if unknown:
+        known = ", ".join(experiment.arms)
+        raise ConfigError(f"--fresh {unknown[0]}: no such arm; expected 'all' or one of {known}: choose one")
     for name in names:
         if name == "all":
             for part in ("reference", "initial", "pools", *experiment.arms):
                 shutil.rmtree(folder.root / part, ignore_errors=True)
             folder.reference.unlink(missing_ok=True)
-        elif name in experiment.arms:
-            shutil.rmtree(folder.root / name, ignore_errors=True)
         else:
-            raise ConfigError(f"--fresh {name}: no such arm; expected 'all' or one of {', '.join(experiment.arms)}")
+            shutil.rmtree(folder.root / name, ignore_errors=True)
 
 
 def collect(plan: Plan) -> pa.Table:

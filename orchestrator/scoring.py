@@ -161,6 +161,11 @@ def _refuse_bad(name: str, scores: Sequence[Score], ids: Sequence[str]) -> None:
             f"strategy {name!r} answered {len(scores)} scores for {len(ids)} images; expected one an image"
         )
     for id, score in zip(ids, scores, strict=True):
+        if not isinstance(score, Score):
+            raise ValueError(
+                f"strategy {name!r} answered a {type(score).__name__} for image {id!r}; expected a Score of "
+                "strategies.base: make it one"
+            )
         for what, value in (("value", score.value), *score.parts.items()):
             if isnan(value) or value == inf:
                 raise ValueError(

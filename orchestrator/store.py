@@ -77,6 +77,17 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path}: is not readable as JSON; delete this file and type the same command again") from error
 
 
+def read_inputs(marker: Path) -> Mapping[str, Any]:
+    """What an artefact was made from; RunError when its marker does not say."""
+    content = read_json(marker)
+    inputs = content.get("inputs") if isinstance(content, Mapping) else None
+    if not isinstance(inputs, Mapping):
+        raise RunError(
+            f"{marker}: does not say what it was made from; delete this file and type the same command again"
+        )
+    return inputs
+
+
 def read_table(path: Path) -> pa.Table:
     """The content of a parquet file; RunError when it is damaged."""
     try:
@@ -182,7 +193,7 @@ class RunFolder:
         """RunError, with the difference shown, when ``marker`` was committed from other inputs."""
         if not marker.is_file():
             return
-        old = read_json(marker)["inputs"]
+        old = read_inputs(marker)
         if canonical(old) == canonical(inputs):
             return
         lines = differences(old, inputs)

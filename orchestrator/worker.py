@@ -1,8 +1,11 @@
 """What one process does with a model: fit, evaluate, score, select, explain. Both seams run exactly this."""
 
+import inspect
 import pickle
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from orchestrator import fitting
 from orchestrator.ahead import ahead
 from orchestrator.checkpoints import Card, build, load, load_model, load_state, save_model
 from orchestrator.components import Component, make
-from orchestrator.errors import ConfigError, MtalError
+from orchestrator.errors import ConfigError, MtalError, RunError
 from orchestrator.evaluation import evaluate, figures, merged, selection_score
 from orchestrator.gallery import GalleryEntry, panel, write_gallery
 from orchestrator.scoring import Plan, explain_batch, needs_images, score_batch, score_rows
@@ -39,10 +42,27 @@ from tasks.base import Task
 from tasks.data.manifest import Manifest
 from tasks.data.samples import Cache, Samples
 from tasks.seeding import rng_of, seed_of
+from tasks.types import Sample
 
 
 def quiet(phase: str, done: int, total: int) -> None:
     """Progress that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Readable:
+    """Samples whose faults (a file that went, or broke, after it was prepared) are errors that people can mend."""
+
+    samples: Samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, row: int) -> Sample:
+        try:
+            return self.samples[row]
+        except (ValueError, OSError) as error:
+            raise RunError(f"data: {error}") from error
 
 
 class Worker:
@@ -52,6 +72,10 @@ class Worker:
         self.setup, self.progress = setup, progress
         torch.set_num_threads(setup.threads)
         self.device = torch.device("cuda" if setup.gpu else "cpu")
+        if setup.gpu and not torch.cuda.is_available():
+            raise ConfigError(
+                "cluster.gpus_per_worker: this process sees no GPU; expected one: set it to 0, or run where a GPU is"
+            )
         if setup.gpu:
             torch.backends.cudnn.deterministic = True
             torch.backends.cudnn.benchmark = False
@@ -149,29 +173,32 @@ class Worker:
         with ahead(read, parts) as batches:
             for part, pixels in batches:
                 pixels = None if pixels is None else pixels.to(self.device)
-                try:
+                with self._blamed(plan.active):
                     answer = score_batch(model, pixels, {}, ids[part], keys[part], self.classes, plan)
-                except MtalError:
-                    raise
-                except Exception as error:
-                    raise ConfigError(self._blame(plan, error)) from error
                 forwards += answer.forwards
                 for name, found in answer.scores.items():
                     scores[name] += found
                 self.progress("score", min(part.stop, len(rows)), len(rows))
         return score_rows(scores, ids, keys), forwards
 
-    @staticmethod
-    def _blame(plan: Plan, error: Exception) -> str:
-        """One sentence about an error that came out of a strategy: which one, where, what."""
-        if isinstance(error, ValueError):
-            return str(error)
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        names = ", ".join(plan.strategies)
-        return (
-            f"strategy {names}: {type(error).__name__}: {error} ({Path(frame.filename).name}, line {frame.lineno}); "
-            "expected a score: mend the strategy, 'mtal check' tells more"
-        )
+    @contextmanager
+    def _blamed(self, strategies: Mapping[str, Strategy]) -> Iterator[None]:
+        """Whatever comes out of strategies, as one sentence: which one, on which line of it, what."""
+        try:
+            yield
+        except MtalError:
+            raise
+        except Exception as error:
+            if isinstance(error, ValueError) and str(error).startswith("strategy "):
+                raise ConfigError(str(error)) from error
+            frames = traceback.extract_tb(error.__traceback__)
+            own = {inspect.getsourcefile(type(strategy)) for strategy in strategies.values()}
+            frame = next((frame for frame in reversed(frames) if frame.filename in own), frames[-1])
+            raise ConfigError(
+                f"strategy {', '.join(map(repr, strategies))}: {type(error).__name__}: {error} "
+                f"({Path(frame.filename).name}, line {frame.lineno}); expected an answer: mend it, 'mtal check' tells "
+                "more"
+            ) from error
 
     def select(self, job: SelectJob) -> list[Bought]:
         """What the strategy buys, from the shards that were scored."""
@@ -181,7 +208,8 @@ class Worker:
         rows = candidate_rows(table, job.name, table["labeled"].to_numpy().astype(bool))
         candidates = TableCandidates(rows, Budget(job.budget), self.names, job.label_counts)
         strategy = self.strategy(job.strategy, job.cycle)
-        picks = strategy.select(candidates, rng_of(job.seed, job.cycle, "select", job.name))
+        with self._blamed({job.strategy.name: strategy}):
+            picks = strategy.select(candidates, rng_of(job.seed, job.cycle, "select", job.name))
         self._check_picks([p.id for p in picks], rows, job)
         return [
             Bought(p.id, row["key"], tuple(p.tasks), row["value"], _parts(row))
@@ -212,7 +240,8 @@ class Worker:
             image = samples[row].image
             pixels = image[None].to(self.device)
             prediction = model.predict(pixels, self.names)[0]
-            shown = explain_batch(model, pixels, {}, [pick.id], [pick.key], self.classes, plan)[0]
+            with self._blamed(plan.active):
+                shown = explain_batch(model, pixels, {}, [pick.id], [pick.key], self.classes, plan)[0]
             maps = shown.maps[job.strategy.name]
             title = f"{rank + 1}. {pick.id}"
             picture = panel(image, prediction, maps, self.classes, Score(pick.value, pick.parts), title)
@@ -226,9 +255,9 @@ class Worker:
         """Manifest rows of a split, in key order."""
         return self.manifest.rows(split)
 
-    def samples(self, rows: NDArray[np.int64], tasks: Sequence[str] | None = None) -> Samples:
+    def samples(self, rows: NDArray[np.int64], tasks: Sequence[str] | None = None) -> Readable:
         """Images and labels of some rows, decoded once while they fit in the cache."""
-        return Samples(self.manifest, self.names if tasks is None else tasks, rows, self.cache)
+        return Readable(Samples(self.manifest, self.names if tasks is None else tasks, rows, self.cache))
 
     def model(self, checkpoint: str) -> Any:
         """The network of a checkpoint, kept until another one is asked for."""

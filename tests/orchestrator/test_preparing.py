@@ -105,7 +105,7 @@ def test_refuse_names_the_faults_and_writes_no_manifest(tmp_path: Path) -> None:
         prepare(Camvid(str(root)), folder)
     text = str(caught.value)
     assert "3 faults in 6 images (1 box, 1 class, 1 undecodable); expected none; no manifest is written" in text
-    assert "or leave them out with on_error 'skip'. All are in problems.csv" in text
+    assert "or leave them out with 'mtal prepare --on-error skip'. All are in problems.csv" in text
     assert "0001TP_000005.jpg: cannot be decoded" in text
     assert [p.name for p in folder.iterdir()] == ["problems.csv"]
     assert costs(problems(folder)) == {"undecodable": "image", "class": "object", "box": "object"}
@@ -155,7 +155,7 @@ def test_ids_and_scenes_across_images(tmp_path: Path) -> None:
 def test_an_empty_data_set_and_one_without_a_usable_image(tmp_path: Path) -> None:
     with pytest.raises(PrepareError, match=r"the data set lists no image; expected at least one"):
         prepare(Listed(()), tmp_path)
-    with pytest.raises(PrepareError, match=r"1 faults .* correct them: no image is left"):
+    with pytest.raises(PrepareError, match=r"1 fault .* correct them: no image is left"):
         prepare(Listed((Record("a", "a.png", (4, 6), "train"),)), tmp_path, on_error="skip")
     assert not (tmp_path / "manifest.parquet").exists()
 
