@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -66,14 +66,14 @@ def run(
     [bold]Example:[/bold]  mtal run demo --set train.steps=60 --set output=/tmp/runs
     """
     _check_address(address)
-    running, trials = _import("orchestrator.running"), _import("orchestrator.trials")
+    running = _import("orchestrator.running")
     display = attribute("orchestrator.display:Display")(out)
     experiment = load(config, set_ or [])
     paths = _own_modules(config)
     with display.shown(f"{experiment.name}: reading the data"):
         plan = running.planned(experiment, display.update, paths)
     with _executor(address, display) as execute:
-        report, failures = running.run(plan, _titled(execute, display, trials), fresh or [])
+        report, failures = running.run(plan, _titled(execute, display), fresh or [])
     results = attribute("orchestrator.curves:Results").load(report.parent)
     out.print(attribute("orchestrator.report:terminal_table")(results))
     _say(f"report: {report}")
@@ -247,15 +247,20 @@ def _own_modules(config: str) -> tuple[str, ...]:
 
 @contextmanager
 def _executor(address: str, display: Any) -> Iterator[Any]:
-    """What carries out units: this process, or trials on a cluster."""
-    if address == "none":
-        here = _import("orchestrator.here")
-        yield lambda plan, units: here.run_units(plan, units, display)
-        return
-    set_environment(address)
-    tuning = _import("orchestrator.tuning")
-    with tuning.cluster(address):
-        yield lambda plan, units: tuning.run_units(plan, units, display)
+    """What carries out units: this process, or trials on a cluster, which is started when there is something to do."""
+    with ExitStack() as stack:
+
+        def execute(plan: Any, units: Sequence[Any]) -> Any:
+            if address == "none":
+                return _import("orchestrator.here").run_units(plan, units, display)
+            set_environment(address)
+            tuning = _import("orchestrator.tuning")
+            if not started:
+                started.append(stack.enter_context(tuning.cluster(address)))
+            return tuning.run_units(plan, units, display)
+
+        started: list[None] = []
+        yield execute
 
 
 @contextmanager
@@ -277,7 +282,7 @@ def _check_address(address: str) -> None:
         raise ConfigError(f"--address {address}: expected local, auto, none, host:port or ray://host:port; choose one")
 
 
-def _titled(execute: Any, display: Any, trials: Any) -> Any:
+def _titled(execute: Any, display: Any) -> Any:
     """The executor, with a line and bars for each stage."""
     titles = {"reference": "the fully trained reference", "initial": "cycle 0, shared by the arms", "arm": "the arms"}
 

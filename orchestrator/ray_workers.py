@@ -177,4 +177,4 @@ class RayWorkers:
 def _cause(error: RayTaskError) -> BaseException:
     """The error as it was raised over there: ours without Ray's traceback around it."""
     cause = error.cause
-    return cause if isinstance(cause, MtalError) else error
+    return cause if isinstance(cause, MtalError | OSError) else error

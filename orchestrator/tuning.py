@@ -143,6 +143,8 @@ def _trial(config: Mapping[str, Any], plan: Plan, board: ActorHandle) -> None:
         tune.report({"finished": True})
     except MtalError as error:
         tune.report({"error": str(error)})
+    except OSError as error:  # of a disk, in this process or in a worker
+        tune.report({"error": f"{error.filename or plan.root}: {error.strerror or error}; mend that or make room"})
     except Exception as error:  # noqa: BLE001 - whatever else a trial raises must not stop the other trials
         tune.report({"error": unexpected(plan, unit, error)})
     finally:

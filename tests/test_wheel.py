@@ -119,7 +119,6 @@ def test_the_wheel_runs_from_anywhere(installed: Path, tmp_path: Path) -> None:
     assert "report:" in run([mtal, "report", tmp_path / "runs" / "tiny"], root)
 
 
-@pytest.mark.slow
 @pytest.mark.ray
 def test_the_wheel_runs_on_a_cluster(installed: Path, tmp_path: Path) -> None:
     """Workers import the wheel, too: they compare their sources with the command's."""
