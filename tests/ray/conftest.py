@@ -86,6 +86,14 @@ def descendants(command: Command, word: str) -> list[psutil.Process]:
     return found
 
 
+def is_alive(one: psutil.Process) -> bool:
+    """Whether a process runs (a dead one that nobody has waited for does not)."""
+    try:
+        return one.is_running() and one.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def wait_for(what: Callable[[], Any], seconds: float = 240, every: float = 0.05) -> Any:
     """The first true answer; fails when there is none in time."""
     end = time.monotonic() + seconds
@@ -97,10 +105,13 @@ def wait_for(what: Callable[[], Any], seconds: float = 240, every: float = 0.05)
     pytest.fail(f"waited {seconds} s in vain")
 
 
+ARM = {"strategy": {"name": "boxmask", "crop_size": 32, "min_score": 0.05}}
+
+
 def write_short(path: Path, output: Path, **changes: Any) -> Path:
-    """The tiny experiment with one purchase."""
+    """The tiny experiment with one arm and one purchase: every process that it starts costs seconds."""
     active = {"initial": 0.4, "budget": {"amount": 2}, "cycles": 1}
-    return write_tiny(path, output, **{"active": active, **changes})
+    return write_tiny(path, output, **{"active": active, "arms": {"boxmask": ARM}, **changes})
 
 
 @pytest.fixture(scope="session")
