@@ -52,7 +52,7 @@ def plugin_fingerprint(kind: str, component: Component) -> str:
 
 def base_inputs(experiment: Experiment, data: str) -> dict[str, Any]:
     """What every fit depends on; ``data`` is the manifest's fingerprint."""
-    train = {k: v for k, v in vars(experiment.train).items() if k != "checkpoint_steps"}
+    train = {k: v for k, v in vars(experiment.train).items() if k not in ("checkpoint_steps", "steps", "first_steps")}
     return {
         "data": {"manifest": data, **experiment.data.options},
         "tasks": dict(experiment.tasks),
@@ -74,8 +74,11 @@ def reference_inputs(experiment: Experiment, data: str) -> dict[str, Any]:
 
 def initial_inputs(experiment: Experiment, data: str, reference: Mapping[str, float]) -> dict[str, Any]:
     """What cycle 0 depends on: arms that agree here share it."""
+    base = base_inputs(experiment, data)
+    steps = experiment.train.first_steps or experiment.train.steps
     return {
-        **base_inputs(experiment, data),
+        **base,
+        "train": {**base["train"], "first_steps": steps},
         "active": {"initial": experiment.active.initial},
         "reference": dict(reference),
     }
@@ -83,9 +86,10 @@ def initial_inputs(experiment: Experiment, data: str, reference: Mapping[str, fl
 
 def arm_inputs(experiment: Experiment, data: str, reference: Mapping[str, float]) -> dict[str, Any]:
     """What the cycles of an arm depend on. The number of cycles is not in here: more can be added."""
-    active = experiment.active
+    active, first = experiment.active, initial_inputs(experiment, data, reference)
     return {
-        **initial_inputs(experiment, data, reference),
+        **first,
+        "train": {**first["train"], "steps": experiment.train.steps},
         "active": {"initial": active.initial, "budget": vars(active.budget), "warm_start": active.warm_start},
         "strategy": _component("strategy", experiment.strategy),
         "gallery": vars(experiment.gallery),

@@ -58,7 +58,8 @@ class WorkerProcess:
         if here != self._setup.code:
             raise RunError(
                 f"cluster: a worker runs other sources ({here}, in {HOME}) than the command ({self._setup.code}); "
-                "install the same version on every node, or submit the tree as the job's working directory"
+                "install the same version on every node, or submit the tree as the job's working directory; if the "
+                "sources were edited just now, type the same command again"
             )
         return attribute("orchestrator.worker:Worker")(self._setup, self._progress)
 

@@ -166,8 +166,9 @@ def run(plan: Plan, execute: Executor, fresh: Sequence[str] = ()) -> tuple[Path,
         failed = {(f.arm, f.seed) for f in failures}
         open_units = [u for u in trials if not is_done(plan, u) and (u.arm, u.seed) not in failed]
         failures += execute(plan, open_units)
-        collect(plan)
         write_json(folder.failures, [asdict(f) for f in failures])
+        if not len(collect(plan)):
+            _require(failures)
         return write_report(folder.root), failures
 
 
