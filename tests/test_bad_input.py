@@ -32,6 +32,7 @@ from tests.tiny import tiny
 MARKERS = ("manifest.parquet", "fit.json", "cycle.json", "purchase.json", "reference.json", "report.html")
 TEMPORARY = re.compile(r"^\..+\.(\d+\.[0-9a-f]{8}|tmp|spool)$|^\.draft-|\.spool$")
 HOME = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow  # whole commands, a hundred and fifty of them
 
 PLUGIN = """
 from dataclasses import dataclass
