@@ -101,7 +101,7 @@ def resolve(kind: Kind, name: str, where: str) -> Any:
             f"{where}: {name!r} needs the module {error.name!r}, which is not installed or not on the path; "
             "start the command in its folder, or install it"
         ) from error
-    except Exception as error:
+    except Exception as error:  # a module that is imported may raise anything
         raise ConfigError(
             f"{where}: importing {module_name!r} failed with {type(error).__name__}: {error}; mend that module"
         ) from error
@@ -125,7 +125,7 @@ def make(kind: Kind, component: Component, where: str, *arguments: Any) -> Any:
         lacks = [name for name in NEEDS.get(kind, ()) if not hasattr(made, name)]
     except (ValueError, OSError, ImportError) as error:
         raise ConfigError(f"{where}: {error}") from error
-    except Exception as error:
+    except Exception as error:  # so may a constructor that somebody brings
         raise ConfigError(
             f"{where}: making {component.name!r} failed with {type(error).__name__}: {error}; correct its options, or "
             "mend it"

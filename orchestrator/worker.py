@@ -188,7 +188,7 @@ class Worker:
             yield
         except MtalError:
             raise
-        except Exception as error:
+        except Exception as error:  # a strategy that somebody brings may raise anything
             if isinstance(error, ValueError) and str(error).startswith("strategy "):
                 raise ConfigError(str(error)) from error
             frames = traceback.extract_tb(error.__traceback__)
