@@ -289,7 +289,8 @@ def _titled(execute: Any, display: Any) -> Any:
     def run_titled(plan: Any, units: Sequence[Any]) -> Any:
         if not units:
             return []
-        with display.shown(f"{titles[units[0].kind]}: {len(units)} to do"):
+        kinds = " and ".join(title for kind, title in titles.items() if any(unit.kind == kind for unit in units))
+        with display.shown(f"{kinds}: {len(units)} to do"):
             return execute(plan, units)
 
     return run_titled

@@ -35,6 +35,11 @@ class Train:
     checkpoint_steps: int = 200  # a kill loses at most these many steps
     precision: Literal["fp32", "bf16"] = "fp32"
 
+    @property
+    def chooses(self) -> bool:
+        """Whether a fit keeps the best of several checkpoints, by a figure that divides by the reference's."""
+        return self.evaluations > 1
+
     def __post_init__(self) -> None:
         _positive(self, "steps", "batch", "rate", "evaluations", "checkpoint_steps")
         _share(self, "flip", "zoom", "colour")

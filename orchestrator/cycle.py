@@ -78,7 +78,6 @@ def reference(trial: Trial, workers: Workers) -> dict[str, Any]:
 
 def initial(trial: Trial, workers: Workers) -> dict[str, Any]:
     """Cycle 0, made once for every arm of this seed that agrees on what it depends on."""
-    assert trial.denominators is not None
     inputs = initial_inputs(trial.experiment, trial.manifest.fingerprint, trial.denominators)
     folder = trial.folder.initial_fit(fingerprint(inputs), trial.seed)
     train = trial.experiment.train

@@ -1,5 +1,6 @@
 """Units one after another in this process: no Ray, a debugger steps through everything."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -17,7 +18,7 @@ def run_units(plan: Plan, units: Sequence[Unit], display: Display) -> list[Failu
     for unit in units:
         workers = LocalWorkers(plan.setup(unit), partial(display.update, unit.name))
         try:
-            carry_out(plan, unit, workers, lambda done: None)
+            deque(carry_out(plan, unit, workers), maxlen=0)
         except MtalError as error:
             failures.append(Failure(unit.arm, unit.seed, str(error)))
         finally:

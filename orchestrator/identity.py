@@ -72,15 +72,16 @@ def reference_inputs(experiment: Experiment, data: str) -> dict[str, Any]:
     return {**base_inputs(experiment, data), "reference": {"steps": experiment.reference.steps}}
 
 
-def initial_inputs(experiment: Experiment, data: str, reference: Mapping[str, float]) -> dict[str, Any]:
-    """What cycle 0 depends on: arms that agree here share it."""
+def initial_inputs(experiment: Experiment, data: str, reference: Mapping[str, float] | None) -> dict[str, Any]:
+    """What cycle 0 depends on: arms that agree here share it. The reference matters where it chooses the checkpoint."""
     base = base_inputs(experiment, data)
     steps = experiment.train.first_steps or experiment.train.steps
+    assert reference is not None or not experiment.train.chooses
     return {
         **base,
         "train": {**base["train"], "first_steps": steps},
         "active": {"initial": experiment.active.initial},
-        "reference": dict(reference),
+        "reference": dict(reference) if reference is not None and experiment.train.chooses else {},
     }
 
 
@@ -91,6 +92,7 @@ def arm_inputs(experiment: Experiment, data: str, reference: Mapping[str, float]
         **first,
         "train": {**first["train"], "steps": experiment.train.steps},
         "active": {"initial": active.initial, "budget": vars(active.budget), "warm_start": active.warm_start},
+        "reference": dict(reference),
         "strategy": _component("strategy", experiment.strategy),
         "gallery": vars(experiment.gallery),
     }

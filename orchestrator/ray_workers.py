@@ -39,29 +39,31 @@ class Board:
 
 
 class WorkerProcess:
-    """A process with a Worker in it. The worker is made by the first call, so that its errors come back as answers."""
+    """A process with a Worker in it, made anew when the setup changes: by a call, so that its errors are answers."""
 
-    def __init__(self, setup: Setup, board: ActorHandle, unit: str, paths: Sequence[str]) -> None:
-        self._setup, self._board, self._unit, self._paths = setup, board, unit, paths
+    def __init__(self, board: ActorHandle, paths: Sequence[str]) -> None:
+        self._board, self._paths = board, paths
+        self._setup: Setup | None = None
         self._worker: Any = None
-        self._told = 0.0
+        self._unit, self._told = "", 0.0
 
-    def call(self, method: str, *arguments: Any) -> Any:
-        """The answer of a method of the worker."""
-        if self._worker is None:
-            self._worker = self._made()
+    def call(self, setup: Setup, unit: str, method: str, *arguments: Any) -> Any:
+        """The answer of a method of the worker of ``setup``; progress is told as ``unit``'s."""
+        self._unit = unit
+        if self._setup != setup:
+            self._worker, self._setup = self._made(setup), setup
         return getattr(self._worker, method)(*arguments)
 
-    def _made(self) -> Any:
+    def _made(self, setup: Setup) -> Any:
         sys.path[:0] = [p for p in self._paths if p not in sys.path]
         here = code_fingerprint()
-        if here != self._setup.code:
+        if here != setup.code:
             raise RunError(
-                f"cluster: a worker runs other sources ({here}, in {HOME}) than the command ({self._setup.code}); "
+                f"cluster: a worker runs other sources ({here}, in {HOME}) than the command ({setup.code}); "
                 "install the same version on every node, or submit the tree as the job's working directory; if the "
                 "sources were edited just now, type the same command again"
             )
-        return attribute("orchestrator.worker:Worker")(self._setup, self._progress)
+        return attribute("orchestrator.worker:Worker")(setup, self._progress)
 
     def _progress(self, phase: str, done: int, total: int) -> None:
         now = time.monotonic()
@@ -75,7 +77,7 @@ WorkerActor: Any = ray.remote(max_restarts=0, max_task_retries=0)(WorkerProcess)
 
 
 class RayWorkers:
-    """The actors of one trial; they live as long as it."""
+    """The actors of one unit, or of one after another: a process costs seconds to start."""
 
     def __init__(
         self,
@@ -90,10 +92,14 @@ class RayWorkers:
         paths: Sequence[str],
         max_failures: int,
     ) -> None:
-        self._setup, self._group = setup, group
-        self._arguments = (setup, board, unit, tuple(paths))
-        self._cpus, self._gpus, self._left = cpus, gpus, max_failures
+        self._group, self._arguments = group, (board, tuple(paths))
+        self._cpus, self._gpus, self._max_failures = cpus, gpus, max_failures
+        self.turn_to(setup, unit)
         self._actors = [self._start(i) for i in range(count)]
+
+    def turn_to(self, setup: Setup, unit: str) -> None:
+        """Work for another unit from now on."""
+        self._setup, self._unit, self._left = setup, unit, self._max_failures
 
     def _start(self, index: int) -> ActorHandle:
         place = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=index + 1)
@@ -104,12 +110,15 @@ class RayWorkers:
         """A new actor for one that died; TrialError when too many have."""
         if self._left == 0:
             raise TrialError(
-                f"{self._arguments[2]}: a worker died while it was to {doing} ({type(error).__name__}), and so did its "
+                f"{self._unit}: a worker died while it was to {doing} ({type(error).__name__}), and so did its "
                 "replacements; look at the memory of the node, lower the batch, then type the same command again"
             ) from error
         self._left -= 1
         ray.kill(self._actors[index])
         self._actors[index] = self._start(index)
+
+    def _ask(self, actor: int, method: str, *arguments: Any) -> ray.ObjectRef:
+        return self._actors[actor].call.remote(self._setup, self._unit, method, *arguments)
 
     def _map(self, method: str, calls: Sequence[tuple[Any, ...]], doing: str) -> list[Any]:
         """The answers of all calls, in order, each made by whichever actor is free."""
@@ -120,7 +129,7 @@ class RayWorkers:
         while todo or busy:
             while todo and idle:
                 actor, call = idle.popleft(), todo.popleft()
-                busy[self._actors[actor].call.remote(method, *calls[call])] = (actor, call)
+                busy[self._ask(actor, method, *calls[call])] = (actor, call)
             ready, _ = ray.wait(list(busy), num_returns=1)
             actor, call = busy.pop(ready[0])
             try:
@@ -137,7 +146,7 @@ class RayWorkers:
         """The answer of the first actor: training and what follows from all shards."""
         while True:
             try:
-                return ray.get(self._actors[0].call.remote(method, *arguments))
+                return ray.get(self._ask(0, method, *arguments))
             except RayTaskError as error:
                 raise _cause(error) from error
             except RayError as error:

@@ -156,12 +156,7 @@ def run(plan: Plan, execute: Executor, fresh: Sequence[str] = ()) -> tuple[Path,
         manifest = Manifest.open(Path(plan.manifest))
         images = {split: len(manifest.rows(split)) for split in ("train", "val", "test")}
         write_json(folder.environment, identity.environment(images, experiment.data, _gpu()))
-        references = [Unit("reference", "", seed) for seed in experiment.reference.seeds]
-        _require(execute(plan, [u for u in references if not is_done(plan, u)]))
-        _freeze_reference(plan)
-        _refuse_changes(plan)
-        first = _initial_units(plan)
-        failures = _spread(plan, execute(plan, [u for u in first if not is_done(plan, u)]))
+        failures = _shared_fits(plan, execute)
         trials = [Unit("arm", name, seed) for seed in experiment.seeds for name in experiment.arms]
         failed = {(f.arm, f.seed) for f in failures}
         open_units = [u for u in trials if not is_done(plan, u) and (u.arm, u.seed) not in failed]
@@ -182,12 +177,25 @@ def _require(failures: Sequence[Failure]) -> None:
         raise RunError(failures[0].why)
 
 
-def _initial_units(plan: Plan) -> list[Unit]:
+def _shared_fits(plan: Plan, execute: Executor) -> list[Failure]:
+    """The reference and every cycle 0, together where cycle 0 does not wait for the reference; the arms that failed."""
+    references = [Unit("reference", "", seed) for seed in plan.experiment.reference.seeds]
+    first = [*references, *_initial_units(plan, choosing=False)]
+    failures = execute(plan, [u for u in first if not is_done(plan, u)])
+    _require([failure for failure in failures if not failure.arm])
+    _freeze_reference(plan)
+    _refuse_changes(plan)
+    failures += execute(plan, [u for u in _initial_units(plan, choosing=True) if not is_done(plan, u)])
+    return _spread(plan, failures)
+
+
+def _initial_units(plan: Plan, choosing: bool) -> list[Unit]:
     """One unit for each cycle 0 that differs: the first arm that needs it stands for all."""
     seen: dict[tuple[str, int], Unit] = {}
     for seed in plan.experiment.seeds:
         for name in plan.experiment.arms:
-            seen.setdefault((str(initial_folder(plan, name, seed)), seed), Unit("initial", name, seed))
+            if arm(plan.experiment, name).train.chooses == choosing:
+                seen.setdefault((str(initial_folder(plan, name, seed)), seed), Unit("initial", name, seed))
     return list(seen.values())
 
 

@@ -1,6 +1,6 @@
 """What a trial is, as plain data that travels: a unit of a checked plan.  No torch and no Ray here."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -74,21 +74,19 @@ class Plan:
         )
 
 
-def carry_out(plan: Plan, unit: Unit, workers: Workers, told: Callable[[cycle.Cycle], None]) -> None:
-    """Do one unit's work; ``told`` hears of each finished cycle."""
+def carry_out(plan: Plan, unit: Unit, workers: Workers) -> Iterator[cycle.Cycle]:
+    """Do one unit's work: each cycle of an arm when it is finished; a shared fit ends without one."""
     trial = plan.trial(unit)
     if unit.kind == "reference":
         cycle.reference(trial, workers)
     elif unit.kind == "initial":
         cycle.initial(trial, workers)
     else:
-        for done in cycle.run(trial, workers):
-            told(done)
+        yield from cycle.run(trial, workers)
 
 
 def initial_folder(plan: Plan, name: str, seed: int) -> Path:
     trial = plan.trial(Unit("initial", name, seed))
-    assert trial.denominators is not None
     inputs = identity.initial_inputs(trial.experiment, trial.manifest.fingerprint, trial.denominators)
     return plan.folder.initial_fit(fingerprint(inputs), seed)
 

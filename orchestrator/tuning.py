@@ -17,8 +17,10 @@ from typing import Any
 import ray
 from ray import tune
 from ray.actor import ActorHandle
+from ray.util.placement_group import PlacementGroup
 
 from orchestrator.config import Cluster
+from orchestrator.cycle import Cycle
 from orchestrator.display import Display
 from orchestrator.errors import ConfigError, MtalError, RunError
 from orchestrator.ray_workers import BoardActor, RayWorkers
@@ -68,12 +70,13 @@ def run_units(plan: Plan, units: Sequence[Unit], display: Display) -> list[Failu
     require_room(needs)
     board = BoardActor.remote()
     trainable = tune.with_resources(
-        tune.with_parameters(_trial, plan=plan, board=board), tune.PlacementGroupFactory(_bundles(needs))
+        tune.with_parameters(Trial, plan=plan, board=board), tune.PlacementGroupFactory(_bundles(needs))
     )
     with tempfile.TemporaryDirectory(prefix="mtal-tune-") as scratch, _watched(board, display):
         grid = tune.Tuner(
             trainable,
             param_space={"unit": tune.grid_search([asdict(unit) for unit in units])},
+            tune_config=tune.TuneConfig(reuse_actors=True),
             run_config=tune.RunConfig(
                 name="units",
                 storage_path=scratch,
@@ -93,10 +96,7 @@ def pool_workers(setup: Setup, display: Display, name: str, needs: Cluster) -> I
     board = BoardActor.remote()
     group = ray.util.placement_group(_bundles(needs))
     ray.get(group.ready())
-    workers = RayWorkers(
-        setup, group, count=needs.workers_per_trial, cpus=needs.cpus_per_worker - DRIVER, gpus=needs.gpus_per_worker,
-        board=board, unit=name, paths=sys.path, max_failures=needs.max_failures,
-    )  # fmt: skip
+    workers = _workers(setup, group, needs, board, name, sys.path)
     try:
         with _watched(board, display):
             yield workers
@@ -129,27 +129,61 @@ def require_room(needs: Cluster) -> None:
             )
 
 
-def _trial(config: Mapping[str, Any], plan: Plan, board: ActorHandle) -> None:
-    """One trial of Tune, in its own process: directs the workers of its placement group."""
-    unit, needs = Unit(**config["unit"]), plan.experiment.cluster
-    workers = None
-    try:
-        workers = RayWorkers(
-            plan.setup(unit), ray.util.get_current_placement_group(), count=needs.workers_per_trial,
-            cpus=needs.cpus_per_worker - DRIVER, gpus=needs.gpus_per_worker, board=board, unit=unit.name,
-            paths=plan.paths, max_failures=needs.max_failures,
-        )  # fmt: skip
-        carry_out(plan, unit, workers, lambda done: tune.report({"cycle": done.index, "mdsq": done.mdsq}))
-        tune.report({"finished": True})
-    except MtalError as error:
-        tune.report({"error": str(error)})
-    except OSError as error:  # of a disk, in this process or in a worker
-        tune.report({"error": f"{error.filename or plan.root}: {error.strerror or error}; mend that or make room"})
-    except Exception as error:  # noqa: BLE001 - whatever else a trial raises must not stop the other trials
-        tune.report({"error": unexpected(plan, unit, error)})
-    finally:
-        if workers is not None:
-            workers.close()
+class Trial(tune.Trainable):  # type: ignore[misc]
+    """A unit as a trial of Tune, in a process of its own that directs the workers of its placement group.
+
+    A step is a cycle. Tune hands the process from one finished trial to the next one, and its workers with it.
+    """
+
+    def setup(self, config: Mapping[str, Any], plan: Plan, board: ActorHandle) -> None:
+        self._plan, self._board = plan, board
+        self._workers: RayWorkers | None = None
+        self.reset_config(config)
+
+    def reset_config(self, new_config: Mapping[str, Any]) -> bool:
+        self._unit = Unit(**new_config["unit"])
+        self._work: Iterator[Cycle] | None = None
+        return True
+
+    def step(self) -> dict[str, Any]:
+        try:
+            if self._work is None:
+                self._work = carry_out(self._plan, self._unit, self._serving())
+            done = next(self._work, None)
+        except MtalError as error:
+            return _failed(str(error))
+        except OSError as error:  # of a disk, in this process or in a worker
+            where = error.filename or self._plan.root
+            return _failed(f"{where}: {error.strerror or error}; mend that or make room")
+        except Exception as error:  # noqa: BLE001 - whatever else a trial raises must not stop the other trials
+            return _failed(unexpected(self._plan, self._unit, error))
+        return {"done": True} if done is None else {"done": False, "cycle": done.index, "mdsq": done.mdsq}
+
+    def _serving(self) -> RayWorkers:
+        setup, needs = self._plan.setup(self._unit), self._plan.experiment.cluster
+        if self._workers is None:
+            group = ray.util.get_current_placement_group()
+            self._workers = _workers(setup, group, needs, self._board, self._unit.name, self._plan.paths)
+        else:
+            self._workers.turn_to(setup, self._unit.name)
+        return self._workers
+
+    def cleanup(self) -> None:
+        if self._workers is not None:
+            self._workers.close()
+
+
+def _failed(why: str) -> dict[str, Any]:
+    return {"done": True, "error": why}
+
+
+def _workers(
+    setup: Setup, group: PlacementGroup, needs: Cluster, board: ActorHandle, unit: str, paths: Sequence[str]
+) -> RayWorkers:
+    return RayWorkers(
+        setup, group, count=needs.workers_per_trial, cpus=needs.cpus_per_worker - DRIVER, gpus=needs.gpus_per_worker,
+        board=board, unit=unit, paths=paths, max_failures=needs.max_failures,
+    )  # fmt: skip
 
 
 def unexpected(plan: Plan, unit: Unit, error: Exception) -> str:

@@ -107,8 +107,7 @@ def test_a_run_prints_its_stages_its_table_and_where_the_report_is(tiny_run: Pat
     out = (tiny_run / "stdout.txt").read_text()
     stages = [
         "tiny: reading the data",
-        "the fully trained reference: 1",
-        "cycle 0, shared by the arms: 1",
+        "the fully trained reference and cycle 0, shared by the arms: 2",
         "the arms: 2",
     ]
     places = [out.index(stage) for stage in stages]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from orchestrator import here, running
 from orchestrator.config import experiment_of
 from orchestrator.display import Display
-from orchestrator.errors import MtalError, RunError
+from orchestrator.errors import RunError
 from orchestrator.local_workers import LocalWorkers
 from orchestrator.trials import Failure, Plan, Unit, carry_out
 from tests.tiny import tiny
@@ -196,7 +197,20 @@ def test_units_can_be_carried_out_one_by_one(base: Path, tmp_path: Path) -> None
     """What a notebook does: a plan, workers of this process, one unit."""
     plan = plan_of(tiny(tmp_path))
     unit = Unit("reference", "", 0)
-    carry_out(plan, unit, LocalWorkers(plan.setup(unit)), lambda done: None)
+    assert list(carry_out(plan, unit, LocalWorkers(plan.setup(unit)))) == []
     assert len(list(plan.folder.root.glob("reference/*/seed_0/fit.json"))) == 1
-    with pytest.raises((MtalError, AssertionError)):
-        carry_out(plan, Unit("initial", "random", 0), LocalWorkers(plan.setup(unit)), lambda done: None)
+
+
+def test_cycle_0_waits_for_the_reference_only_where_it_chooses_by_it(tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+
+    def execute(plan: Plan, units: Sequence[Unit]) -> list[Failure]:
+        asked.append([unit.kind for unit in units])
+        return here.run_units(plan, units, QUIET)
+
+    plain, choosing = tiny(tmp_path / "a", seeds=[0, 1]), tiny(tmp_path / "b")
+    choosing["train"]["evaluations"] = 2
+    for tree in (plain, choosing):
+        running.run(plan_of(tree), execute)
+    assert asked[:3] == [["reference", "initial", "initial"], [], ["arm"] * 4]
+    assert asked[3:] == [["reference"], ["initial"], ["arm"] * 2]

@@ -63,6 +63,13 @@ def test_other_data_make_everything_stale() -> None:
     assert {name for name in before if before[name] != after[name]} == ALL
 
 
+def test_the_reference_matters_to_cycle_0_where_it_chooses_the_checkpoint() -> None:
+    for evaluations, same in ((1, True), (3, False)):
+        one = experiment(train={**TRAIN, "evaluations": evaluations})
+        firsts = [identity.initial_inputs(one, "d", {"detection.map": full}) for full in (0.5, 0.6)]
+        assert (firsts[0] == firsts[1]) is same
+
+
 def test_two_arms_share_cycle_0_unless_they_train_otherwise() -> None:
     both = {"random": {}, "equal": {"strategy": "equal"}, "slow": {"train.rate": 1.0e-4}}
     one = experiment(arms=both)

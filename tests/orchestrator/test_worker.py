@@ -121,7 +121,7 @@ def test_metrics_of_shards_add_up_to_those_of_the_whole(plan: Plan, worker: Work
 def test_two_versions_of_the_sources_do_not_work_together(plan: Plan) -> None:
     setup = replace(plan.setup(Unit("reference", "", 0)), code="0123456789abcdef")
     with pytest.raises(RunError, match=r"runs other sources .* than the command"):
-        WorkerProcess(setup, None, "u", ()).call("count", "train")
+        WorkerProcess(None, ()).call(setup, "u", "count", "train")
 
 
 def test_weights_of_a_seed_are_the_same_everywhere(plan: Plan) -> None:
