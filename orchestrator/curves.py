@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import yaml
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from orchestrator.errors import RunError
 from orchestrator.store import RunFolder, read_json, read_table
@@ -102,34 +101,6 @@ class Curve:
                 share = (level - mean[i - 1]) / (height - mean[i - 1])
                 return float(self.x[i - 1] + share * (self.x[i] - self.x[i - 1]))
         return math.nan
-
-
-@dataclass(frozen=True, eq=False)
-class Paired:
-    """Differences of an arm to a baseline, seed by seed (shared initial pools and cycle 0), at each cycle."""
-
-    arm: str
-    baseline: str
-    seeds: NDArray[np.int64]  # [S] the seeds that both have
-    difference: NDArray[np.float64]  # [S, P]
-    mean: NDArray[np.float64]  # [P]
-    low: NDArray[np.float64]  # [P] paired t interval of the mean; NaN with one seed
-    high: NDArray[np.float64]  # [P]
-
-
-def paired(curve: Curve, baseline: Curve, level: float = 0.95) -> Paired | None:
-    """The paired differences with a t interval of the mean; None where the two share no seed."""
-    seeds = np.intersect1d(curve.seeds, baseline.seeds)
-    if seeds.size == 0:
-        return None
-    points = min(curve.x.size, baseline.x.size)
-    rows = [np.searchsorted(c.seeds, seeds) for c in (curve, baseline)]
-    difference = curve.y[rows[0], :points] - baseline.y[rows[1], :points]
-    mean = difference.mean(axis=0)
-    half = np.full(points, np.nan)
-    if seeds.size > 1:
-        half = stdtrit(seeds.size - 1, 0.5 + level / 2) * difference.std(axis=0, ddof=1) / math.sqrt(seeds.size)
-    return Paired(curve.arm, baseline.arm, seeds, difference, mean, mean - half, mean + half)
 
 
 def column(table: pa.Table, name: str) -> NDArray[np.float64]:

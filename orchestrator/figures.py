@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from orchestrator.curves import Curve, Paired
+from orchestrator.curves import Curve
+from orchestrator.statistics import Paired
 
 # Okabe and Ito's colours, which people with any common colour blindness tell apart; yellow is left out (too light on
 # paper). Beyond seven arms dashes and markers tell equal colours apart.

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.curves import FEW_SEEDS, Curve, Paired, Results, column, labeled, mdsq, paired
+from orchestrator.curves import FEW_SEEDS, Curve, Results, column, labeled, mdsq
+from orchestrator.statistics import Paired, paired
 
 NAMES = {
     "mdsq": "mDSQ", "detection.map": "mAP", "detection.ap50": "AP50", "segmentation.miou": "mIoU",

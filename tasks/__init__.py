@@ -11,7 +11,7 @@ TASKS = {
 MODELS = {
     "small": "tasks.nets.presets:small",
     "resnet50": "tasks.nets.presets:resnet50",
-    "hrnet": "tasks.nets.presets:hrnet",
+    "hrnet": "tasks.nets.hrnet:hrnet",
     "salscheider": "tasks.nets.salscheider:salscheider",
 }
 WEIGHTINGS = {

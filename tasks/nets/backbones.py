@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import cast
 
-import timm
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -70,21 +69,6 @@ class ResNetBody(nn.Module):
             if name.startswith("layer"):
                 maps.append(x)
         return maps
-
-
-class HrnetBody(nn.Module):
-    """HRNet of timm (Wang et al. 2020) without its classification head: maps at strides 4, 8, 16, 32."""
-
-    def __init__(self, variant: str, pretrained: bool) -> None:
-        super().__init__()
-        # feature_location='': the branches themselves, not the wide "incre" maps; index 0 would be the stem
-        self.body = timm.create_model(
-            variant, pretrained=pretrained, features_only=True, feature_location="", out_indices=(1, 2, 3, 4)
-        )
-        self.channels = tuple(self.body.feature_info.channels())
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        return list(self.body(images))
 
 
 class Pyramid(nn.Module):

@@ -1,4 +1,4 @@
-"""The networks that a YAML may name: a small one for CPUs, ResNet-50 and HRNet for GPUs.
+"""The networks that a YAML may name: a small one for CPUs, ResNet-50 for GPUs (HRNet has a file of its own).
 
 ``weights`` of every preset: None starts from random values; the path of a file with a state dict loads that, either
 of the whole model (keys start with "backbone."; it must fit exactly) or of the backbone alone (a classification head
@@ -7,12 +7,11 @@ in it is left out); any other name is one of the library's, which downloads them
 
 from collections.abc import Mapping, Sequence
 
-from timm import list_pretrained
 from torch import nn
 from torchvision.models import ResNet50_Weights
 
 from tasks.classes import ClassMap
-from tasks.nets.backbones import HrnetBody, Pyramid, ResNetBody, SmallBody
+from tasks.nets.backbones import Pyramid, ResNetBody, SmallBody
 from tasks.nets.checkpoint import file_of, load
 from tasks.nets.decode import STANDARD, Decode
 from tasks.nets.fcos import FcosHead
@@ -69,33 +68,27 @@ def resnet50(
     names = tuple(ResNet50_Weights.__members__)
     file = file_of(weights, names)
     body = ResNetBody(weights if weights in names else None, frozen_norm)
-    heads = _large_heads(outputs_of(classes, tasks), width, depth, decode)
-    return load(_large(body, body.channels, heads, width, loss_prediction), file)
+    net = large(
+        body, body.channels, outputs_of(classes, tasks), loss_prediction=loss_prediction, decode=decode, width=width,
+        depth=depth,
+    )  # fmt: skip
+    return load(net, file)
 
 
-def hrnet(
-    classes: ClassMap,
-    tasks: Sequence[str],
+def large(
+    body: nn.Module,
+    channels: Sequence[int],
+    outputs: Mapping[str, int],
     *,
-    weights: str | None = None,
-    loss_prediction: LossPrediction | None = None,
-    decode: Decode = STANDARD,
-    width: int = 256,
-    depth: int = 4,
-    variant: str = "hrnet_w18",
+    loss_prediction: LossPrediction | None,
+    decode: Decode,
+    width: int,
+    depth: int,
 ) -> MultiTaskNet:
-    """HRNet of timm with a pyramid of ``width`` channels; ``weights`` names: "imagenet" or a tag of the variant."""
-    tags = tuple(name.partition(".")[2] for name in list_pretrained(f"{variant}.*"))
-    names = ("imagenet", *tags)
-    file = file_of(weights, names)
-    chosen = f"{variant}.{weights}" if weights in tags else variant
-    body = HrnetBody(chosen, pretrained=weights in names)
-    heads = _large_heads(outputs_of(classes, tasks), width, depth, decode)
-    return load(_large(body, body.channels, heads, width, loss_prediction), file)
+    """A net for GPUs on a body whose maps have ``channels``; ``outputs {task: classes}``.
 
-
-def _large_heads(outputs: Mapping[str, int], width: int, depth: int, decode: Decode) -> dict[str, nn.Module]:
-    """Detection at strides 8 to 128 as in FCOS, segmentation at strides 4 to 32 as in Panoptic-FPN."""
+    Detection works at strides 8 to 128 as in FCOS, segmentation at strides 4 to 32 as in Panoptic-FPN.
+    """
     heads: dict[str, nn.Module] = {}
     for task, count in outputs.items():
         if task == "detection":
@@ -103,15 +96,5 @@ def _large_heads(outputs: Mapping[str, int], width: int, depth: int, decode: Dec
             heads[task] = FcosHead(width, count, strides, norm=group_norm, first=1, depth=depth, settings=decode)
         else:
             heads[task] = PanopticHead(width, count, (4, 8, 16, 32), width=width // 2, norm=group_norm)
-    return heads
-
-
-def _large(
-    body: nn.Module,
-    channels: Sequence[int],
-    heads: Mapping[str, nn.Module],
-    width: int,
-    loss_prediction: LossPrediction | None,
-) -> MultiTaskNet:
     pyramid = Pyramid(channels, width, extra=2)
     return MultiTaskNet(body, pyramid, heads, channels=(width,) * 6, stride=32, loss_prediction=loss_prediction)

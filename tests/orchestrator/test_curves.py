@@ -10,9 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
-from orchestrator.curves import Curve, Results, curves, mdsq, paired
+from orchestrator.curves import Curve, Results, curves, mdsq
 from orchestrator.errors import RunError
 from tests.orchestrator.fake_run import write_fake_run
 
@@ -91,26 +90,6 @@ def test_labels_to_reach_a_level() -> None:
     assert rising.labels_to_reach(0.95) == pytest.approx(250)
     assert rising.labels_to_reach(0.5) == 100
     assert math.isnan(rising.labels_to_reach(1.1))
-
-
-def test_paired_interval_agrees_with_scipy() -> None:
-    a, b = curve([[1, 3.0], [2, 5.0], [4, 4.5], [3, 6.0]]), curve([[1, 2.0], [2, 4.5], [4, 4.0], [3, 3.0]], arm="b")
-    pair = paired(a, b)
-    assert pair is not None
-    assert pair.difference.tolist() == [[0, 1.0], [0, 0.5], [0, 0.5], [0, 3.0]]
-    expected = stats.ttest_rel(a.y[:, 1], b.y[:, 1]).confidence_interval(0.95)
-    assert (pair.low[1], pair.high[1]) == pytest.approx((expected.low, expected.high))
-    assert pair.low[0] == pair.high[0] == 0
-
-
-def test_pairs_are_made_of_shared_seeds_only() -> None:
-    a, b = curve([[1.0], [2.0], [3.0]], seeds=[0, 2, 5]), curve([[10.0], [30.0]], seeds=[1, 5], arm="b")
-    pair = paired(a, b)
-    assert pair is not None
-    assert pair.seeds.tolist() == [5]
-    assert pair.difference.tolist() == [[-27.0]]
-    assert np.isnan(pair.low).all(), "one seed has no interval"
-    assert paired(a, curve([[1.0]], seeds=[7])) is None
 
 
 def test_curves_hold_complete_seeds_only() -> None:

@@ -7,8 +7,9 @@ import torch
 
 from tasks.classes import ClassMap
 from tasks.nets.decode import Decode
+from tasks.nets.hrnet import hrnet
 from tasks.nets.lossnet import LossPrediction
-from tasks.nets.presets import hrnet, resnet50, small
+from tasks.nets.presets import resnet50, small
 from tests.tasks.nets.shapes import CLASSES, TASKS, batch_of, scenes, seeded
 
 
