@@ -31,13 +31,13 @@ class Train:
     zoom: float = 0.0  # probability of a random crop, enlarged
     zoom_to: float = 1.5  # by at most this factor
     colour: float = 0.0  # how much brightness, contrast and saturation may change: 0.25 = by up to a quarter
-    evaluations: int = 1  # looks at the validation split; the best checkpoint of them is kept
+    evaluations: int = 1  # checkpoints of which the best on the validation split is kept; 1 = the last, without a look
     checkpoint_steps: int = 200  # a kill loses at most these many steps
     precision: Literal["fp32", "bf16"] = "fp32"
 
     @property
     def chooses(self) -> bool:
-        """Whether a fit keeps the best of several checkpoints, by a figure that divides by the reference's."""
+        """Whether a fit keeps the best of several checkpoints, by mDSQ, which divides by the reference's figures."""
         return self.evaluations > 1
 
     def __post_init__(self) -> None:

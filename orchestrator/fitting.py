@@ -62,7 +62,7 @@ def fit(
 ) -> tuple[Best, int]:
     """Train ``model`` in place; ``keep`` is called with each new best model. The best, and how many steps were skipped.
 
-    ``judge`` is asked ``train.evaluations`` times, evenly spread and at the end. A training checkpoint in ``folder`` is
+    ``judge`` is asked ``train.evaluations`` times, evenly spread and at the end; not at all where that is once. A training checkpoint in ``folder`` is
     continued from and removed at the end.
     """
     if len(data.rows) == 0:
@@ -82,7 +82,7 @@ def fit(
                 raise RunError(f"train: the loss was not finite for {PATIENCE} steps in a row; lower train.rate")
             progress("fit", step + 1, steps)
             if step + 1 in looks:
-                score, found = judge(model.eval())
+                score, found = judge(model.eval()) if train.chooses else (math.nan, {})
                 if best is None or score > best.score:
                     best = Best(step + 1, score, found)
                     keep(model, step + 1)

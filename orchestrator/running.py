@@ -80,8 +80,13 @@ def planned(experiment: Experiment, told: Told, paths: Sequence[str] = ()) -> Pl
     folder = _prepared(experiment, told)
     with _data_faults(folder):
         manifest = Manifest.open(folder)
-        counts = {split: len(manifest.rows(split)) for split in ("train", "val")}
-    for split, what in (("train", "the pool"), ("val", "to choose checkpoints by")):
+        counts = {split: len(manifest.rows(split)) for split in ("train", "val", "test")}
+    needed = {"train": "the pool"}
+    if any(arm(experiment, name).train.chooses for name in experiment.arms):
+        needed["val"] = "to choose checkpoints by"
+    elif not counts["test"]:
+        needed["val"] = "to measure on, for there is no test split"
+    for split, what in needed.items():
         if not counts[split]:
             raise ConfigError(
                 f"data: there is no image of the split {split!r} ({what}); expected at least one: change the splits of "

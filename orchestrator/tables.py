@@ -320,13 +320,18 @@ def split_words(results: Results) -> str:
     split = results.reference.split if results.reference else ""
     images = mapping(mapping(results.environment.get("data")).get("images")).get(split)
     many = f" ({images:,} images)" if isinstance(images, int) else ""
+    looks = results.setting("train.evaluations")
+    chosen = isinstance(looks, int) and looks > 1
     if split == "test":
-        return f"All figures are measured on the test split{many}; checkpoints were chosen on the validation split."
-    if split:
+        how = "checkpoints were chosen on the validation split" if chosen else "of each cycle, the last checkpoint"
+        return f"All figures are measured on the test split{many}; {how}."
+    if split and chosen:
         return (
             f"All figures are measured on the split {split!r}{many}, on which the checkpoints were chosen too, because "
             "the data set has no test split: they are optimistic."
         )
+    if split:
+        return f"All figures are measured on the split {split!r}{many}; of each cycle, the last checkpoint."
     return "The run has not recorded on which split its figures were measured."
 
 

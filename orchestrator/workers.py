@@ -52,7 +52,7 @@ class Fitted:
     checkpoint: str
     best_step: int
     skipped: int  # steps whose loss was not finite
-    validation: Mapping[str, float]  # metrics of the best checkpoint
+    validation: Mapping[str, float]  # metrics of the best checkpoint; empty where there was nothing to choose from
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ def write_fake_run(
     cycles: int = 3,
     tasks: Sequence[str] = ("detection", "segmentation"),
     split: str = "test",
+    evaluations: int = 1,
     data: str = "streets",
     pictures: int = 2,
     lost: Sequence[tuple[str, int, int]] = (),
@@ -41,7 +42,7 @@ def write_fake_run(
         "no-new-labels": {"strategy": "random", "active.budget.amount": 0},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    plan = _experiment(folder.name, data, tasks, arms, seeds, cycles)
+    plan = _experiment(folder.name, data, tasks, arms, seeds, cycles, evaluations)
     (folder / "experiment.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
     (folder / "environment.json").write_text(json.dumps(_environment(split)))
     (folder / "reference.json").write_text(json.dumps(_reference(tasks, split)))
@@ -150,14 +151,20 @@ def _reference(tasks: Sequence[str], split: str) -> dict[str, Any]:
 
 
 def _experiment(
-    name: str, data: str, tasks: Sequence[str], arms: Mapping[str, Any], seeds: Sequence[int], cycles: int
+    name: str,
+    data: str,
+    tasks: Sequence[str],
+    arms: Mapping[str, Any],
+    seeds: Sequence[int],
+    cycles: int,
+    evaluations: int,
 ) -> dict[str, Any]:
     return {
         "name": name,
         "data": {"name": data, "images": POOL, "validation": 240, "size": [96, 160], "redundancy": 1.0, "tail": 0.0},
         "tasks": {task: {} for task in tasks},
         "model": {"name": "small"},
-        "train": {"steps": 150, "first_steps": 600, "batch": 8, "rate": 0.004},
+        "train": {"steps": 150, "first_steps": 600, "batch": 8, "rate": 0.004, "evaluations": evaluations},
         "active": {"initial": 0.4, "budget": {"amount": 0.1, "unit": "images"}, "cycles": cycles, "warm_start": True},
         "reference": {"steps": 900, "seeds": [0, 1]},
         "arms": {arm: dict(overrides) for arm, overrides in arms.items()},

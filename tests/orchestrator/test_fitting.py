@@ -123,6 +123,13 @@ def test_another_order_would_show(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "cut")
 
 
+def test_one_checkpoint_is_kept_without_a_look(tmp_path: Path) -> None:
+    kept: list[int] = []
+    _, best, _ = run(tmp_path, train(evaluations=1), kept=kept)
+    assert kept == [best.step] == [9]
+    assert best.figures == {}
+
+
 def test_the_best_of_several_looks_is_kept(tmp_path: Path) -> None:
     kept: list[int] = []
     _, best, _ = run(tmp_path, train(evaluations=3), kept=kept)

@@ -185,7 +185,9 @@ SMALL = [
     ({"seeds": (7,), "cycles": 0}, "the same first model, and buy no more."),
     ({"tasks": ("segmentation",)}, "mIoU"),
     ({"tasks": ("segmentation", "depth")}, "RMSE, m"),
-    ({"split": "val"}, "they are optimistic"),
+    ({"evaluations": 4}, "checkpoints were chosen on the validation split"),
+    ({"split": "val"}, "the split 'val'; of each cycle, the last checkpoint"),
+    ({"split": "val", "evaluations": 4}, "they are optimistic"),
     ({"data": "camvid"}, "no pictures of its picks"),
     ({"arms": {"only": {"strategy": "equal"}}}, "1 arm, 2 seeds"),
     (

@@ -29,7 +29,7 @@ def test_the_command_is_killed_and_typed_again(undisturbed: Path, tmp_path: Path
     first = command("run", config)
     wait_for(lambda: list((tmp_path / "tiny").glob(point)) or not first.is_running)
     assert first.is_running, first.text
-    below = [*descendants(first, "ray::WorkerProcess"), *descendants(first, "ray::Trial")]
+    below = [*descendants(first, "ray::WorkerProcess"), *descendants(first, "ray::ResourceTrainable")]
     first.kill()
     wait_for(lambda: not any(is_alive(one) for one in below), 60)  # none of its work goes on
     code, text = command("run", config).finish()
@@ -42,7 +42,7 @@ def test_the_command_is_killed_and_typed_again(undisturbed: Path, tmp_path: Path
     [
         ("ray::WorkerProcess", "reference/*/seed_0/training.pt"),
         ("ray::WorkerProcess", "boxmask/seed_0/cycle_0/scores/shard_00000.parquet"),
-        ("ray::Trial", "boxmask/seed_0/cycle_0/scores/shard_00000.parquet"),
+        ("ray::ResourceTrainable", "boxmask/seed_0/cycle_0/scores/shard_00000.parquet"),
     ],
 )
 def test_a_worker_or_a_trial_is_killed_and_the_run_goes_on(
