@@ -186,7 +186,7 @@ SMALL = [
     ({"tasks": ("segmentation",)}, "mIoU"),
     ({"tasks": ("segmentation", "depth")}, "RMSE, m"),
     ({"evaluations": 4}, "checkpoints were chosen on the validation split"),
-    ({"split": "val"}, "the split 'val'; of each cycle, the last checkpoint"),
+    ({"split": "val"}, "the split 'val' (240 images); of each cycle, the last checkpoint"),
     ({"split": "val", "evaluations": 4}, "they are optimistic"),
     ({"data": "camvid"}, "no pictures of its picks"),
     ({"arms": {"only": {"strategy": "equal"}}}, "1 arm, 2 seeds"),
