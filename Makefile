@@ -1,4 +1,4 @@
-# make demo    set up and run the demonstration: some minutes on two cores
+# make demo    set up and run the demonstration: less than five minutes on two cores
 # make test    set up and run the default tests (no Ray)
 # make bench   set up, measure, and append the figures to tests/bench/RESULTS.md
 # make check   set up and run everything: format, lint, types, every tier of tests
