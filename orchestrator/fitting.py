@@ -62,8 +62,8 @@ def fit(
 ) -> tuple[Best, int]:
     """Train ``model`` in place; ``keep`` is called with each new best model. The best, and how many steps were skipped.
 
-    ``judge`` is asked ``train.evaluations`` times, evenly spread and at the end; not at all where that is once. A training checkpoint in ``folder`` is
-    continued from and removed at the end.
+    ``judge`` is asked ``train.evaluations`` times, evenly spread and at the end; not at all where that is once. A
+    training checkpoint in ``folder`` is continued from and removed at the end.
     """
     if len(data.rows) == 0:
         raise RunError("no image is labeled; expected at least one: raise active.initial")

@@ -70,7 +70,7 @@ def run_units(plan: Plan, units: Sequence[Unit], display: Display) -> list[Failu
     require_room(needs)
     board = BoardActor.remote()
     trainable = tune.with_resources(
-        tune.with_parameters(Trial, plan=plan, board=board), tune.PlacementGroupFactory(_bundles(needs))
+        tune.with_parameters(TuneTrial, plan=plan, board=board), tune.PlacementGroupFactory(_bundles(needs))
     )
     with tempfile.TemporaryDirectory(prefix="mtal-tune-") as scratch, _watched(board, display):
         grid = tune.Tuner(
@@ -129,7 +129,7 @@ def require_room(needs: Cluster) -> None:
             )
 
 
-class Trial(tune.Trainable):  # type: ignore[misc]
+class TuneTrial(tune.Trainable):  # type: ignore[misc]
     """A unit as a trial of Tune, in a process of its own that directs the workers of its placement group.
 
     A step is a cycle. Tune hands the process from one finished trial to the next one, and its workers with it.
