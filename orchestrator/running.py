@@ -82,7 +82,7 @@ def planned(experiment: Experiment, told: Told, paths: Sequence[str] = ()) -> Pl
         manifest = Manifest.open(folder)
         counts = {split: len(manifest.rows(split)) for split in ("train", "val", "test")}
     needed = {"train": "the pool"}
-    if any(arm(experiment, name).train.chooses for name in experiment.arms):
+    if any(one.train.chooses for one in (experiment, *(arm(experiment, name) for name in experiment.arms))):
         needed["val"] = "to choose checkpoints by"
     elif not counts["test"]:
         needed["val"] = "to measure on, for there is no test split"

@@ -289,8 +289,8 @@ ANNOTATIONS: dict[str, tuple[Callable[[dict[str, Any]], None], tuple[str, ...]]]
     "an entry without its key": (lambda c: c["images"][2].pop("width"), ("images[2]", "expected 'width'", "add it")),
     "a label of no image": (edit("annotations", 0, image_id=77), ("annotations[0]", "image 77", "expected")),
     "no image": (lambda c: c.update(images=[], annotations=[]), ("lists no image", "check its paths")),
-    "no validation images": (
-        lambda c: [image.update(split="train") for image in c["images"] if image["split"] == "val"],
+    "no image to measure on": (
+        lambda c: [image.update(split="train") for image in c["images"]],
         ("'val'", "expected at least one", "change the splits"),
     ),
 }

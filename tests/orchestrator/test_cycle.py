@@ -13,9 +13,10 @@ from rich.console import Console
 from orchestrator import here, running
 from orchestrator.config import experiment_of
 from orchestrator.display import Display
-from orchestrator.errors import RunError
+from orchestrator.errors import ConfigError, RunError
 from orchestrator.local_workers import LocalWorkers
 from orchestrator.trials import Failure, Plan, Unit, carry_out
+from tests.data.camvid import write_camvid
 from tests.tiny import tiny
 
 QUIET = Display(Console(quiet=True))
@@ -199,6 +200,22 @@ def test_units_can_be_carried_out_one_by_one(base: Path, tmp_path: Path) -> None
     unit = Unit("reference", "", 0)
     assert list(carry_out(plan, unit, LocalWorkers(plan.setup(unit)))) == []
     assert len(list(plan.folder.root.glob("reference/*/seed_0/fit.json"))) == 1
+
+
+def test_validation_images_are_needed_only_to_choose_by(tmp_path: Path) -> None:
+    annotations = write_camvid(tmp_path / "set") / "annotations.json"
+    content = json.loads(annotations.read_text())
+    content["images"] = [image for image in content["images"] if image["split"] != "val"]
+    kept = {image["id"] for image in content["images"]}
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] in kept]
+    annotations.write_text(json.dumps(content))
+    data = {"name": "camvid", "root": str(tmp_path / "set"), "size": [32, 32]}
+    tree = tiny(tmp_path / "runs", data=data, active={"initial": 1, "budget": {"amount": 1}, "cycles": 1})
+    plan = plan_of(tree)
+    assert here.run_units(plan, [Unit("reference", "", 0), Unit("initial", "random", 0)], QUIET) == []
+    tree["train"]["evaluations"] = 2
+    with pytest.raises(ConfigError, match="no image of the split 'val' \\(to choose checkpoints by\\)"):
+        plan_of(tree)
 
 
 def test_cycle_0_waits_for_the_reference_only_where_it_chooses_by_it(tmp_path: Path) -> None:
