@@ -168,7 +168,8 @@ def _heat(picture: Pixels, heat: Tensor, caption: str) -> _Tile:
     grey = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
     mixed = (0.75 * color + 0.25 * grey).astype(np.uint8)
     mask = cv2.resize(known.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
-    span = f"{low:.3g} to {high:.3g}" if high > low else (f"{low:.3g} everywhere" if known.any() else "undefined")
+    start = 0.0 if abs(low) < 0.005 * (high - low) else low  # as good as nothing reads "0", not "1.37e-07"
+    span = f"{start:.3g} to {high:.3g}" if high > low else (f"{low:.3g} everywhere" if known.any() else "undefined")
     return _Tile(f"{caption}: {span}", np.where(mask[..., None], mixed, grey))
 
 

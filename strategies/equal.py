@@ -49,7 +49,7 @@ class Equal(Strategy):
 
     def explain(self, seen: Seen) -> Mapping[str, Tensor]:
         plain, back = _both([seen])
-        caption = "entropy of both views" if self.form == "entropy" else f"divergence of the mirrored view ({self.kl})"
+        caption = "entropy of both views" if self.form == "entropy" else f"divergence when mirrored ({self.kl})"
         return {caption: _terms(plain, back, self.form, self.kl)[0].sum(0)}
 
 

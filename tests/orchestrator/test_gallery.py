@@ -91,6 +91,16 @@ def test_a_heat_map_is_bright_where_its_values_are_high() -> None:
     assert tile[:, 200:300].mean() > tile[:, :100].mean() + 60
 
 
+def test_a_span_that_starts_at_almost_nothing_reads_0() -> None:
+    heat = torch.linspace(0, 5, 200).view(10, 20)
+
+    def drawn(least: float) -> bytes:
+        return panel(torch.zeros(3, 100, 200), Prediction({}), {"heat": heat.clamp(min=least)}, CLASSES, SCORE, "")
+
+    assert drawn(1.4e-7) == drawn(0.0)
+    assert drawn(1.0) != drawn(0.0)
+
+
 def test_equal_input_gives_equal_bytes() -> None:
     image, prediction, doubt = fake_scene(2, (48, 80))
     first, second = (panel(image, prediction, {"d": doubt}, CLASSES, SCORE, "t") for _ in range(2))
