@@ -67,7 +67,7 @@ def test_it_fits_its_own_data(path: Path, shared: Path) -> None:
 @every_config
 def test_it_runs_two_steps(path: Path, tmp_path: Path) -> None:
     """All arms, one purchase. The reference takes a few steps more: mDSQ divides by what it finds."""
-    tree = on_streets(path, (64, 96), output=str(tmp_path), seeds=[0], reference={"steps": 40, "seeds": [0]})
+    tree = on_streets(path, (64, 96), output=str(tmp_path), seeds=[0], reference={"steps": 100, "seeds": [0]})
     tree["train"] |= {"steps": 2, "first_steps": 2, "batch": 4}
     tree["active"] |= {"cycles": 1}
     quiet = Display(Console(quiet=True))

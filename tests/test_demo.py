@@ -26,5 +26,5 @@ def test_the_demonstration_learns_and_reports(tmp_path: Path) -> None:
     page = (tmp_path / "demo" / "report.html").read_text()
     assert page.count("data:image/") >= 3 * 2 * 6
     assert all(arm in page for arm in ("random", "equal", "boxmask"))
-    assert "mDSQ" in done.stdout
-    assert "report:" in done.stdout
+    assert "mDSQ" in done.stdout, done.stdout[-3000:]
+    assert "report:" in done.stdout, done.stdout[-3000:]
