@@ -182,6 +182,38 @@ def check(
         )
 
 
+@app.command()
+def strategies(
+    json: Annotated[bool, typer.Option("--json", help="For machines: one JSON array, broken ones too.")] = False,
+) -> None:
+    """List every strategy that has a name, built in or from an installed package, and what it costs an image.
+
+    [bold]Example:[/bold]  mtal strategies
+    """
+    sys.path[:0] = [str(Path.cwd())]
+    listing = _import("orchestrator.listing")
+    rows = listing.list_strategies()
+    if json:
+        typer.echo(listing.strategies_json(rows))
+        return
+    out.print(listing.strategies_table(rows))
+    for why in listing.skipped(rows):
+        _say(f"skipped: {why}")
+
+
+@app.command("new-strategy")
+def new_strategy(
+    name: Annotated[str, typer.Argument(help="What a YAML will call it, e.g. least-sure; also the folder's name.")],
+) -> None:
+    """Write a package with a strategy of your own: a small example that works, its tests, and how to install it.
+
+    [bold]Example:[/bold]  mtal new-strategy least-sure
+    """
+    for path in attribute("orchestrator.new_strategy:new_strategy")(name, Path()):
+        _say(str(path))
+    _say(f"next: install it (pip install --no-deps -e ./{name}), then type mtal check {name}")
+
+
 @app.callback(invoke_without_command=True)
 def version(
     show: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,

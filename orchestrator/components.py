@@ -6,11 +6,12 @@ import difflib
 import importlib
 import inspect
 import json
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
-from importlib.metadata import entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
@@ -46,6 +47,15 @@ class Component:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+def component_of(value: Any, where: str) -> Component:
+    """A component from YAML data: its name alone, or a mapping with ``name`` and its options."""
+    if isinstance(value, str):
+        return Component(value)
+    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+        return Component(value["name"], {k: v for k, v in value.items() if k != "name"})
+    raise ConfigError(f"{where}: found {value!r}; expected a name, or a mapping with 'name' and its options")
+
+
 def guess(word: str, known: Iterable[str]) -> str:
     """ "; did you mean 'x'?" when something is close, else what there is."""
     names = sorted(known)
@@ -53,35 +63,87 @@ def guess(word: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"there is {', '.join(names) or 'nothing'}"
 
 
+@dataclasses.dataclass(frozen=True)
+class Offer:
+    """A strategy that an installed package offers by an entry point."""
+
+    name: str
+    target: str  # module:Class
+    package: str
+    version: str
+
+
 def locate(kind: Kind, name: str, where: str) -> str:
     """The ``module:attribute`` behind a name: the room's dict, an entry point (strategies), or the name itself."""
     if ":" in name:
         return name
     room = ROOMS[kind]
-    plugins = plugin_strategies() if kind == "strategy" else {}
-    if name in room and name in plugins:
-        raise ConfigError(
-            f"{where}: the {kind} {name!r} is both built in and offered by the plugin {plugins[name][1]}; "
-            "rename the plugin's entry point"
-        )
+    plugins = plugin_strategies() if kind == "strategy" else []
+    if why := why_not(name, plugins):
+        raise ConfigError(f"{where}: {why}")
     if name in room:
         return room[name]
-    if name in plugins:
-        return plugins[name][0]
-    raise ConfigError(f"{where}: no {SAID.get(kind, kind)} is called {name!r}; {guess(name, [*room, *plugins])}")
+    known = {offer.name: offer.target for offer in plugins}
+    if name in known:
+        return known[name]
+    raise ConfigError(f"{where}: no {SAID.get(kind, kind)} is called {name!r}; {guess(name, [*room, *known])}")
 
 
-def plugin_strategies() -> dict[str, tuple[str, str]]:
-    """Strategies that installed packages offer: name -> (module:Class, distribution). Two of one name are an error."""
-    found: dict[str, tuple[str, str]] = {}
-    for point in entry_points(group=PLUGIN_GROUP):
-        origin = point.dist.name if point.dist else "an unknown package"
-        if point.name in found:
-            raise ConfigError(
-                f"the strategy {point.name!r} is offered by both {found[point.name][1]} and {origin}; uninstall one"
-            )
-        found[point.name] = (point.value, origin)
-    return found
+def plugin_strategies() -> list[Offer]:
+    """Every strategy that an installed package offers, by name and package; several of one name are all in it."""
+    try:
+        offers = [_offer(point, point.dist) for point in entry_points(group=PLUGIN_GROUP)]
+    except (TypeError, ValueError):  # a damaged package; it must not take the others along
+        offers = _one_by_one()
+    return sorted(offers, key=lambda offer: (offer.name, offer.package, offer.target))
+
+
+def _one_by_one() -> list[Offer]:
+    """The offers of each package by itself, as ``entry_points`` orders them; a damaged one is an offer of nothing."""
+    offers: dict[str, list[Offer]] = {}
+    for package in distributions():
+        name = re.sub(r"[-_.]+", "-", package.name or "").lower()
+        if name in offers:  # hidden by another one of this name
+            continue
+        try:
+            offers[name] = [_offer(point, package) for point in package.entry_points.select(group=PLUGIN_GROUP)]
+        except (TypeError, ValueError):
+            offers[name] = [Offer("entry_points.txt", "", package.name, package.version)]
+    return [offer for mine in offers.values() for offer in mine]
+
+
+def _offer(point: EntryPoint, package: Distribution | None) -> Offer:
+    name, version = getattr(package, "name", None), getattr(package, "version", None)
+    return Offer(point.name, point.value.partition("[")[0].strip(), name or "an unknown package", version or "")
+
+
+def why_not(name: str, offers: Iterable[Offer]) -> str:
+    """Why a strategy of this name cannot be had although it is offered; empty where nothing is against it."""
+    mine = [offer for offer in offers if offer.name == name]
+    if not mine:
+        return ""
+    packages = [offer.package for offer in mine]
+    if name in STRATEGIES:
+        return (
+            f"the strategy {name!r} is both built in and offered by the plugin {' and '.join(packages)}; rename the "
+            "plugin's entry point"
+        )
+    if len(mine) > 1:
+        both = "both " if len(mine) == 2 else ""
+        return f"the strategy {name!r} is offered by {both}{' and '.join(packages)}; uninstall all but one"
+    if ":" in name:
+        return (
+            f"the strategy {name!r} of {packages[0]} has a colon in its name, so that it reads as module:Class; rename "
+            "its entry point"
+        )
+    if not mine[0].target:
+        return f"the package {packages[0]} has a damaged entry_points.txt; install it again"
+    if not all(mine[0].target.partition(":")):
+        return (
+            f"the strategy {name!r} of {packages[0]} is the entry point {mine[0].target!r}; expected module:Class: "
+            "correct it in that package"
+        )
+    return ""
 
 
 def attribute(target: str) -> Any:
@@ -101,7 +163,7 @@ def resolve(kind: Kind, name: str, where: str) -> Any:
             f"{where}: {name!r} needs the module {error.name!r}, which is not installed or not on the path; "
             "start the command in its folder, or install it"
         ) from error
-    except Exception as error:  # a module that is imported may raise anything
+    except (Exception, SystemExit) as error:  # a module that is imported may raise anything, or end the program
         raise ConfigError(
             f"{where}: importing {module_name!r} failed with {type(error).__name__}: {error}; mend that module"
         ) from error
@@ -119,13 +181,15 @@ def resolve(kind: Kind, name: str, where: str) -> Any:
 def make(kind: Kind, component: Component, where: str, *arguments: Any) -> Any:
     """Build a component: its options are checked, then its class or function is called."""
     factory = resolve(kind, component.name, where)
-    options = checked_options(factory, component.options, where, skip=len(arguments))
     try:
+        options = checked_options(factory, component.options, where, skip=len(arguments))
         made = factory(*arguments, **options)
         lacks = [name for name in NEEDS.get(kind, ()) if not hasattr(made, name)]
+    except ConfigError:
+        raise
     except (ValueError, OSError, ImportError) as error:
         raise ConfigError(f"{where}: {error}") from error
-    except Exception as error:  # so may a constructor that somebody brings
+    except (Exception, SystemExit) as error:  # so may a constructor that somebody brings
         raise ConfigError(
             f"{where}: making {component.name!r} failed with {type(error).__name__}: {error}; correct its options, or "
             "mend it"
@@ -146,7 +210,10 @@ def checked_options(
     if shape is None:  # a factory with **options checks them itself
         return dict(options)
     try:
-        value = validate(shape, dict(options), where)
+        refuse_unknown_keys(shape, options, where)
+        inner = _inner_components(shape, options, where)
+        plain = {key: value for key, value in options.items() if key not in inner}
+        value = validate(_without(shape, frozenset(inner)) if inner else shape, plain, where)
     except (PydanticUserError, NameError) as error:
         name = getattr(factory, "__name__", "it")
         first = str(error).partition(". ")[0]
@@ -154,7 +221,37 @@ def checked_options(
             f"{where}: the options of {name} have types that no YAML can fill ({first}); expected numbers, texts, "
             "lists, mappings and dataclasses of them: change their annotations"
         ) from error
-    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+    return {**{f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}, **inner}
+
+
+def _inner_components(shape: Any, options: Mapping[str, Any], where: str) -> dict[str, tuple[Any, ...]]:
+    """The components inside a component: fields marked ``field(metadata={"component": kind})`` hold a tuple of them."""
+    made: dict[str, tuple[Any, ...]] = {}
+    for f in dataclasses.fields(shape):
+        if "component" not in f.metadata:
+            continue
+        place, listed = _inside(where, f.name), options.get(f.name)
+        if not isinstance(listed, list | tuple):
+            found = f"found {listed!r}" if f.name in options else "this key is missing"
+            raise ConfigError(f"{place}: {found}; expected a list of names, or of mappings with 'name' and its options")
+        made[f.name] = tuple(
+            make(f.metadata["component"], component_of(one, spot), spot)
+            for i, one in enumerate(listed)
+            for spot in [_inside(place, str(i))]
+        )
+    return made
+
+
+@cache
+def _without(shape: Any, names: frozenset[str]) -> Any:
+    """The dataclass without some of its fields."""
+    hints = typing.get_type_hints(shape)
+    rows: list[Any] = [
+        (f.name, hints[f.name], dataclasses.field(default=f.default, default_factory=f.default_factory))
+        for f in dataclasses.fields(shape)
+        if f.init and f.name not in names
+    ]
+    return dataclasses.make_dataclass(shape.__name__, rows, frozen=True, kw_only=True)
 
 
 @cache

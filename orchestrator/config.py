@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
-from orchestrator.components import Component, guess, validate
+from orchestrator.components import Component, component_of, guess, validate
 from orchestrator.errors import ConfigError
 
 
@@ -272,7 +272,7 @@ def experiment_of(tree: Mapping[str, Any], where: str) -> Experiment:
     plain = dict(tree)
     for key in COMPONENTS:
         if key in plain:
-            plain[key] = dataclasses.asdict(_component(plain[key], f"{where}: {key}"))
+            plain[key] = dataclasses.asdict(component_of(plain[key], f"{where}: {key}"))
     for key in ("tasks", "arms"):
         if key in plain:
             plain[key] = {str(k): ({} if v is None else v) for k, v in _mapping(plain[key], f"{where}: {key}").items()}
@@ -292,14 +292,6 @@ def _mapping(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where}: found {value!r}; expected a mapping")
     return value
-
-
-def _component(value: Any, where: str) -> Component:
-    if isinstance(value, str):
-        return Component(value)
-    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
-        return Component(value["name"], {k: v for k, v in value.items() if k != "name"})
-    raise ConfigError(f"{where}: found {value!r}; expected a name, or a mapping with 'name' and its options")
 
 
 def plain(experiment: Experiment) -> dict[str, Any]:

@@ -206,7 +206,8 @@ class Worker:
         tables = [read_table(shard_path(job.folder, i)).replace_schema_metadata(None) for i in range(count)]
         table = pa.concat_tables(tables, promote_options="default")
         rows = candidate_rows(table, job.name, table["labeled"].to_numpy().astype(bool))
-        candidates = TableCandidates(rows, Budget(job.budget), self.names, job.label_counts)
+        images = int(job.labeled.sum())
+        candidates = TableCandidates(rows, Budget(job.budget), self.names, job.label_counts, images)
         strategy = self.strategy(job.strategy, job.cycle)
         with self._blamed({job.strategy.name: strategy}):
             picks = strategy.select(candidates, rng_of(job.seed, job.cycle, "select", job.name))

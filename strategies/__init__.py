@@ -6,5 +6,14 @@
 STRATEGIES = {
     "random": "strategies.uniform:Random",
     "equal": "strategies.equal:Equal",
+    "cald": "strategies.cald:Cald",
+    "ll4al": "strategies.ll4al:LL4AL",
+    "cdal": "strategies.cdal:CDAL",
+    "coreset": "strategies.coreset:CoreSet",
     "boxmask": "strategies.boxmask:BoxMask",
+    "alternation": "strategies.alternation:Alternation",
+    "ranks": "strategies.ranks:RankCombination",
+    "entropy": "strategies.entropy:Entropy",
+    "margin": "strategies.margin:Margin",
+    "cost_random": "strategies.cost_random:CostRandom",
 }

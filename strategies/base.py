@@ -109,6 +109,11 @@ class Candidates(Protocol):
         """How many labeled objects of each detection class the labeled images hold, ``[C]``."""
         ...
 
+    @property
+    def labeled_images(self) -> int:
+        """How many images are labeled."""
+        ...
+
     def top_k(self, k: int | None = None, key: str = "value") -> list[str]:
         """Ids of the k best unlabeled images by a column: value descending, then key; exact for any number of shards.
 

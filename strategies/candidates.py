@@ -24,10 +24,11 @@ class TableCandidates:
     budget: Budget
     tasks: tuple[str, ...]
     label_counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # [C]
+    labeled_images: int = 0
 
     def top_k(self, k: int | None = None, key: str = "value") -> list[str]:
         """Ids of the k best unlabeled images: value descending, then key; ValueError on NaN and +inf."""
-        pool = self._unlabeled()
+        pool = unlabeled(self.scored)
         values = _numbers(pool, key)
         wrong = np.flatnonzero(np.isnan(values) | (values == np.inf))
         if len(wrong):
@@ -61,11 +62,13 @@ class TableCandidates:
         """Every row."""
         return self.scored
 
-    def _unlabeled(self) -> pa.Table:
-        return self.scored.filter(pc.invert(self.scored["labeled"]))
-
     def _count(self, k: int | None) -> int:
         return int(self.budget.amount) if k is None else k
+
+
+def unlabeled(table: pa.Table) -> pa.Table:
+    """The rows that may be bought."""
+    return table.filter(pc.invert(table["labeled"]))
 
 
 def candidate_rows(rows: pa.Table, strategy: str, labeled: NDArray[np.bool_]) -> pa.Table:

@@ -347,7 +347,7 @@ def _candidates(strategy: Strategy, amount: float = 5) -> TableCandidates:
     if scores[0].summary is not None:
         table["summary"] = pa.array(columns["summary"], pa.list_(pa.float32()))
     counts = np.arange(1, 1 + len(seen[0].classes.detection), dtype=np.int64)
-    return TableCandidates(pa.table(table), Budget(amount), TASKS, counts)
+    return TableCandidates(pa.table(table), Budget(amount), TASKS, counts, sum(map(bool, columns["labeled"])))
 
 
 def _tensors(what: object) -> list[Tensor]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from strategies.base import Score, Seen, Strategy, View
+from strategies.batches import by_shape
 from strategies.views import HFlip
 
 Form = Literal["kl", "entropy"]
@@ -41,7 +42,7 @@ class Equal(Strategy):
 
     def score_batch(self, seen: Sequence[Seen], rngs: Sequence[np.random.Generator]) -> list[Score]:
         scores: list[Score | None] = [None] * len(seen)
-        for rows in _by_shape([s.plain.log_probs for s in seen]):
+        for rows in by_shape([s.plain.log_probs for s in seen]):
             plain, back = _both([seen[row] for row in rows])
             for row, value in zip(rows, equal_scores(plain, back, self.form, self.kl).tolist(), strict=True):
                 scores[row] = Score(value)
@@ -83,10 +84,3 @@ def _both(seen: Sequence[Seen]) -> tuple[Tensor, Tensor]:
     plain = torch.stack([s.plain.log_probs for s in seen]).contiguous()
     mirrored = torch.stack([s.views[view][0][0].log_probs for s in seen]).contiguous()
     return plain, mirrored.flip(-1)
-
-
-def _by_shape(maps: Sequence[Tensor]) -> list[list[int]]:
-    rows: dict[tuple[int, ...], list[int]] = {}
-    for row, one in enumerate(maps):
-        rows.setdefault(tuple(one.shape), []).append(row)
-    return list(rows.values())

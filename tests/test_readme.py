@@ -120,7 +120,7 @@ def test_the_tree_is_the_house() -> None:
             named.append(folder + name)
         else:
             folder = name
-    kinds = (".py", ".yaml", ".html")
+    kinds = (".py", ".yaml", ".html", ".jinja")
     house = {p.relative_to(HOME).as_posix() for room in ROOMS for p in (HOME / room).rglob("*") if p.suffix in kinds}
     assert len(set(named)) == len(named)
     assert set(named) == house

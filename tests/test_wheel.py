@@ -93,7 +93,7 @@ def test_what_the_wheel_holds(wheel: Path) -> None:
         [info] = {n.split("/")[0] for n in names if n.split("/")[0] not in ROOMS}
         metadata = HeaderParser().parsestr(archive.read(f"{info}/METADATA").decode())
         points = archive.read(f"{info}/entry_points.txt").decode()
-    kinds = (".py", ".yaml", ".html")
+    kinds = (".py", ".yaml", ".html", ".jinja")
     ours = {p.relative_to(HOME).as_posix() for room in ROOMS for p in (HOME / room).rglob("*") if p.suffix in kinds}
     assert {n for n in names if not n.startswith(info)} == ours
     assert {"configs/demo.yaml", "orchestrator/templates/report.html"} < ours

@@ -34,6 +34,8 @@ VERBS = {  # a new verb, argument or option is added here on purpose, and to the
     ],
     "report": ["folder"],
     "check": ["what", "--set"],
+    "strategies": ["--json"],
+    "new-strategy": ["name"],
 }
 
 
