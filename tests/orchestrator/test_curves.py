@@ -1,7 +1,5 @@
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -165,9 +163,3 @@ def test_nulls_of_a_reference_are_nan(tmp_path: Path) -> None:
     reference = Results.load(folder).reference
     assert reference is not None
     assert math.isnan(reference.per_seed["0"]["detection.ap/sign"])
-
-
-def test_curves_and_report_import_no_torch() -> None:
-    code = "import sys, orchestrator.curves, orchestrator.report; print('torch' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "False"

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from orchestrator.config import experiment_of
 from orchestrator.display import Display
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.local_workers import LocalWorkers
+from orchestrator.report import write_report
 from orchestrator.trials import Failure, Plan, Unit, carry_out
 from tests.data.camvid import write_camvid
 from tests.tiny import tiny
@@ -38,6 +39,14 @@ def results(folder: Path) -> dict[str, list[Any]]:
     for path in sorted(folder.glob("*/seed_*/cycle_*/bought.parquet")):
         kept[str(path.relative_to(folder))] = pq.read_table(path).to_pylist()
     return kept
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn_later() -> Iterator[None]:
+    """Reports have tests of their own; here each run would spend half of its time on one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "write_report", lambda folder: folder / "report.html")
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +74,7 @@ def test_budgets_and_shares(base: Path) -> None:
     assert rows[0]["segmentation.miou"] == rows[3]["segmentation.miou"]  # cycle 0 is one fit for both arms
     assert len(list(base.glob("initial/*/seed_0/fit.json"))) == 1
     assert rows[1]["cost.seconds"] > rows[0]["cost.seconds"]
-    assert {p.name for p in base.iterdir()} >= {"report.html", "curves.csv", "experiment.yaml", "environment.json"}
+    assert {p.name for p in base.iterdir()} >= {"cycles.parquet", "experiment.yaml", "environment.json"}
 
 
 def test_nothing_is_bought_twice_and_the_pool_is_citable(base: Path) -> None:
@@ -86,6 +95,7 @@ def test_galleries_are_made(base: Path) -> None:
     assert (folder / entry["panel"]).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_second_run_elsewhere_is_identical(base: Path, tmp_path: Path) -> None:
     folder, _ = run(tiny(tmp_path))
     assert results(folder) == results(base)
@@ -141,6 +151,7 @@ def test_a_changed_configuration_is_refused_unless_made_fresh(copy: Path) -> Non
         run(tree)
 
 
+@pytest.mark.slow
 def test_an_arm_may_buy_nothing_start_afresh_or_have_its_own_cycle_0(tmp_path: Path) -> None:
     tree = tiny(tmp_path)
     tree["arms"] = {
@@ -159,6 +170,7 @@ def test_an_arm_may_buy_nothing_start_afresh_or_have_its_own_cycle_0(tmp_path: P
     assert len(list(folder.glob("initial/*/seed_0/fit.json"))) == 2
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_goes_through_the_loop(tmp_path: Path) -> None:
     arms = {"boxmask": {"strategy": {"name": "boxmask", "crop_size": 32}}}
     tree = tiny(tmp_path, model={"name": "tests.toy:Own", "channels": 16}, arms=arms)
@@ -167,6 +179,7 @@ def test_a_model_of_ones_own_goes_through_the_loop(tmp_path: Path) -> None:
     assert len(pq.read_table(folder / "cycles.parquet")) == 3
 
 
+@pytest.mark.slow
 def test_a_budget_larger_than_the_pool_buys_what_is_left(tmp_path: Path) -> None:
     tree = tiny(tmp_path, arms={"random": {"strategy": "random"}})
     tree["active"]["budget"]["amount"] = 100
@@ -184,7 +197,7 @@ def test_a_strategy_that_fails_fails_alone(tmp_path: Path) -> None:
     assert "ZeroDivisionError" in failures[0].why
     assert "bad_strategies.py" in failures[0].why
     assert [r["arm"] for r in pq.read_table(folder / "cycles.parquet").to_pylist()] == ["random", "random", "bad"]
-    assert "bad" in (folder / "report.html").read_text()
+    assert "bad" in write_report(folder).read_text()
 
 
 def test_shards_and_workers_do_not_change_the_picks(base: Path, tmp_path: Path) -> None:

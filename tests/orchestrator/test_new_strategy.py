@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator import __version__
@@ -100,6 +100,7 @@ def test_the_name_of_an_installed_plugin_is_taken(monkeypatch: pytest.MonkeyPatc
     assert names_of("less-sure").kind == "LessSure"
 
 
+@settings(max_examples=40)
 @given(st.text(max_size=60) | st.from_regex(r"[A-Za-z0-9._-]{0,50}", fullmatch=True))
 @example("A" * 60 + "-b")
 @example("x" * (LONGEST - 1) + "--x")

@@ -120,6 +120,7 @@ def test_rare_difficulty_makes_rare_things_far_and_dark() -> None:
     assert brightness(hard) < 0.75 * brightness(easy)
 
 
+@pytest.mark.slow
 def test_rare_difficulty_hides_rare_things() -> None:
     def hidden(difficulty: float) -> float:
         streets = Streets(images=50, redundancy=0, tail=1.0, rare_difficulty=difficulty)

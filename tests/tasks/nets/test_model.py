@@ -220,6 +220,7 @@ def test_equal_seeds_give_equal_weights_bit_for_bit() -> None:
     assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
+@pytest.mark.slow
 def test_class_0_is_learnt() -> None:
     """Catches labels that are off by one: a data set of class 0 alone reaches AP50 > .9, and its maps are painted."""
     samples, held_out = scenes(96, kinds=1), scenes(24, seed=9, kinds=1)
