@@ -111,11 +111,11 @@ def test_a_finished_run_is_not_made_again(copy: Path) -> None:
     "lost",
     [
         "reference.json",
-        "initial",
+        pytest.param("initial", marks=pytest.mark.slow),
         "random/seed_0/cycle_1/cycle.json",
         "boxmask/seed_0/cycle_0/purchase.json",
-        "boxmask/seed_0/cycle_1",
-        "boxmask/seed_0/cycle_2/cycle.json",
+        pytest.param("boxmask/seed_0/cycle_1", marks=pytest.mark.slow),
+        pytest.param("boxmask/seed_0/cycle_2/cycle.json", marks=pytest.mark.slow),
         "cycles.parquet",
     ],
 )
@@ -200,6 +200,7 @@ def test_a_strategy_that_fails_fails_alone(tmp_path: Path) -> None:
     assert "bad" in write_report(folder).read_text()
 
 
+@pytest.mark.slow
 def test_shards_and_workers_do_not_change_the_picks(base: Path, tmp_path: Path) -> None:
     tree = tiny(tmp_path)
     tree["cluster"]["shard"] = 4  # the batches of a shard stay as they were

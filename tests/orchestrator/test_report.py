@@ -107,6 +107,7 @@ def test_a_report_of_a_whole_run(tmp_path: Path) -> None:
     assert list(folder.glob(".*")) == [], "no temporary file is left"
 
 
+@pytest.mark.slow
 def test_a_report_is_the_same_bytes_twice(tmp_path: Path) -> None:
     folder = write_fake_run(tmp_path / "demo", pictures=1, cycles=1)
     names = ["report.html", "curves.csv", "curves_mdsq.svg"]
@@ -231,6 +232,7 @@ def test_a_run_with_nothing_but_rows(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
+@pytest.mark.slow
 def test_many_pictures_are_limited_and_the_limit_is_stated(tmp_path: Path) -> None:
     folder = write_fake_run(tmp_path / "demo", pictures=1, cycles=4, arms={"equal": {"strategy": "equal"}})
     write_fake_gallery(folder / "equal" / "seed_0" / "cycle_0" / "gallery", "equal", report.PICKS + 2)

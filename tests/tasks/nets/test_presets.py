@@ -21,6 +21,7 @@ def test_small_sizes() -> None:
 
 
 @pytest.mark.parametrize("preset", [resnet50, hrnet])
+@pytest.mark.slow
 def test_large_presets_answer_and_train(preset: object) -> None:
     make = resnet50 if preset is resnet50 else hrnet
     model = seeded(lambda: make(CLASSES, TASKS, width=32, depth=1, loss_prediction=LossPrediction()))
@@ -36,6 +37,7 @@ def test_large_presets_answer_and_train(preset: object) -> None:
     assert found.dense.shape[0] == 8 * 8 + 4 * 4 + 2 * 2 + 1 + 1
 
 
+@pytest.mark.slow
 def test_options_of_the_large_presets() -> None:
     frozen = resnet50(CLASSES, ("segmentation",), width=16, frozen_norm=True)
     assert not [n for n, _ in frozen.backbone.named_parameters() if "bn" in n]
