@@ -5,7 +5,7 @@ import importlib.util
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -99,7 +99,25 @@ def arm_inputs(experiment: Experiment, data: str, reference: Mapping[str, float]
 
 
 def _component(kind: str, component: Component) -> dict[str, Any]:
-    return {"name": component.name, **component.options, "plugin": plugin_fingerprint(kind, component)}
+    inside = {t: plugin_fingerprint(kind, Component(t)) for t in _texts(component.options) if ":" in t}
+    return {
+        "name": component.name,
+        **component.options,
+        "plugin": plugin_fingerprint(kind, component),
+        **({"plugins": inside} if inside else {}),
+    }
+
+
+def _texts(options: Any) -> Iterator[str]:
+    """Every text in options, however deep: a component may hold others by ``module:Class``."""
+    if isinstance(options, str):
+        yield options
+    elif isinstance(options, Mapping):
+        for value in options.values():
+            yield from _texts(value)
+    elif isinstance(options, list | tuple):
+        for value in options:
+            yield from _texts(value)
 
 
 def environment(manifest_images: Mapping[str, int], data: Component, gpu: str | None) -> dict[str, Any]:

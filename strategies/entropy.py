@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from strategies.base import Score, Seen, Strategy
-from strategies.batches import Over, by_shape, over_boxes
-from strategies.views import confident_boxes
+from strategies.batches import Over, box_scores, map_scores
 
 _LOG_ZERO = -1e4  # stands for log 0: its exp is exactly 0, and 0 times it is 0 (0 times -inf would be NaN)
 
@@ -38,25 +37,12 @@ class Entropy(Strategy):
         return ("detection",) if self.task == "det" else ("segmentation",)
 
     def score_batch(self, seen: Sequence[Seen], rngs: Sequence[np.random.Generator]) -> list[Score]:
-        if not seen:
-            return []
-        return self._boxes(seen) if self.task == "det" else self._pixels(seen)
+        if self.task == "seg":
+            return map_scores(seen, entropy_scores)
+        return box_scores(seen, box_entropies, self.over, self.min_score, self.max_boxes)
 
     def explain(self, seen: Seen) -> Mapping[str, Tensor]:
         return {} if self.task == "det" else {"entropy": entropy_maps(seen.plain.log_probs[None])[0]}
-
-    def _boxes(self, seen: Sequence[Seen]) -> list[Score]:
-        boxes = confident_boxes([s.plain.detections for s in seen], self.min_score, self.max_boxes)
-        entropies = box_entropies(boxes.probs, len(seen[0].classes.detection))
-        values, counts = over_boxes(entropies, boxes, len(seen), self.max_boxes, self.over)
-        return [Score(value, {"boxes": n}) for value, n in torch.stack([values, counts.to(values)], 1).tolist()]
-
-    def _pixels(self, seen: Sequence[Seen]) -> list[Score]:
-        scores: dict[int, Score] = {}
-        for rows in by_shape([one.plain.log_probs for one in seen]):
-            values = entropy_scores(torch.stack([seen[row].plain.log_probs for row in rows]))
-            scores |= zip(rows, map(Score, values.tolist()), strict=True)
-        return [scores[row] for row in range(len(seen))]
 
 
 def box_entropies(probs: Tensor, classes: int) -> Tensor:

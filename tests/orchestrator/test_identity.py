@@ -108,6 +108,18 @@ def test_a_plugin_is_known_by_its_text(tmp_path: Path, monkeypatch: pytest.Monke
     assert identity.plugin_fingerprint("strategy", Component("boxmask")) == ""
 
 
+def test_a_plugin_inside_another_strategy_is_known_by_its_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = tmp_path / "inner_plugin.py"
+    path.write_text("class Mine: pass\n")
+    members = ["random", {"name": "inner_plugin:Mine", "x": 1}]
+    one = experiment(arms={"random": {"strategy": {"name": "alternation", "members": members}}})
+    first = inputs(one)
+    path.write_text("class Mine: x = 1\n")
+    second = inputs(one)
+    assert {name for name in first if first[name] != second[name]} == {"arm"}
+
+
 @pytest.mark.parametrize("name", ["no_such_plugin:Mine", "no_such_package.inside:Mine", "__main__:Mine"])
 def test_a_plugin_without_a_file_is_known_by_its_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None, raising=False)
