@@ -121,7 +121,7 @@ def score(
         "scores.parquet"
     ),
     split: Annotated[str, typer.Option(help="Which split of a prepared folder.")] = "train",
-    top: Annotated[int, typer.Option(min=0, help="How many of the best to print for each strategy.")] = 10,
+    top: Annotated[int, typer.Option(min=0, help="How many images each strategy is to choose.")] = 10,
     batch: Annotated[int, typer.Option(min=1, help="Images a forward pass.")] = 16,
     seed: Annotated[int, typer.Option(help="Seed of the strategies' draws.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes, with an --address other than none.")] = 1,
@@ -137,7 +137,15 @@ def score(
     sys.path[:0] = [str(Path.cwd())]
     with _pool_workers(address, display, data.absolute().name, workers) as make, display.shown(f"scoring {data}"):
         scored = pool.score_pool(
-            checkpoint, data, strategy or ["boxmask", "equal"], out_file, make, split=split, batch=batch, seed=seed
+            checkpoint,
+            data,
+            strategy or ["boxmask", "equal"],
+            out_file,
+            make,
+            top=top,
+            split=split,
+            batch=batch,
+            seed=seed,
         )
     out.print(pool.top_table(scored, top))
     _say(f"scores: {out_file}")

@@ -4,11 +4,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 from numpy.typing import NDArray
 from PIL import Image
@@ -22,7 +24,7 @@ from orchestrator.errors import ConfigError, RunError
 from orchestrator.identity import code_fingerprint
 from orchestrator.scoring import Plan, check_plan
 from orchestrator.store import fingerprint, read_table, write_table
-from orchestrator.workers import Scored, ScoreJob, Setup, Workers, ranges
+from orchestrator.workers import Bought, Scored, ScoreJob, SelectJob, Setup, Workers, ranges
 from tasks.data.manifest import NAME, SPLITS, Manifest, Record, write_manifest
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -38,7 +40,7 @@ class Maker(Protocol):
 class PoolScores:
     """The written scores and what they took."""
 
-    table: pa.Table  # id, key, and for each strategy <name>.value and its parts
+    table: pa.Table  # id, key, and for each strategy <name>.rank (1 = label first), <name>.value and its parts
     names: tuple[str, ...]
     scored: Scored
 
@@ -50,6 +52,7 @@ def score_pool(
     out: Path,
     make_workers: Maker,
     *,
+    top: int = 10,
     split: str = "train",
     batch: int = 16,
     shard: int = 512,
@@ -57,9 +60,10 @@ def score_pool(
     seed: int = 0,
     gpu: bool = False,
 ) -> PoolScores:
-    """Write one row an image to ``out``.
+    """Write one row an image to ``out``, and which ``top`` images each strategy would label, in its order.
 
-    Finished shards wait beside it, so a command that was killed is carried on by typing it again.
+    That order is ``select``'s, which may be another one than that of the values. Finished shards wait beside the file, so
+    a command that was killed is carried on by typing it again.
     """
     components = named(strategies)
     model, card = load_model(checkpoint)
@@ -83,13 +87,29 @@ def score_pool(
         folder=str(work / "scores"), checkpoint=str(checkpoint), strategies=components, seed=seed, cycle=0,
         labeled=np.zeros(len(rows), bool), split=split, inputs=fingerprint([*stamp, options]),
     )  # fmt: skip
+    none = np.zeros(len(card.classes.detection), np.int64)
     with make_workers(setup) as workers:
         scored = workers.score(job)
+        picks = {
+            name: workers.select(
+                SelectJob(job.folder, name, one, min(top, len(rows)), seed, job.cycle, job.labeled, none)
+            )
+            for name, one in components.items()
+        }
     parts = [work / "scores" / f"shard_{i:05d}.parquet" for i in range(len(ranges(len(rows), shard)))]
-    table = pa.concat_tables([read_table(path).replace_schema_metadata(None) for path in parts]).drop_columns("labeled")
+    table = _ranked(pa.concat_tables([read_table(path).replace_schema_metadata(None) for path in parts]), picks)
     write_table(out, table)
     shutil.rmtree(work, ignore_errors=True)
     return PoolScores(table, tuple(components), scored)
+
+
+def _ranked(scores: pa.Table, picks: Mapping[str, Sequence[Bought]]) -> pa.Table:
+    """The scores with the place of each pick; without what only ``select`` needs."""
+    table = scores.drop_columns(["labeled", *(n for n in scores.column_names if n.endswith(".summary"))])
+    for place, (name, chosen) in enumerate(picks.items()):
+        ids = pa.array([pick.id for pick in chosen], pa.string())
+        table = table.add_column(2 + place, f"{name}.rank", pc.add(pc.index_in(table["id"], value_set=ids), 1))
+    return table
 
 
 def named(strategies: Sequence[str], option: str = "--strategy ") -> dict[str, Component]:
@@ -199,17 +219,17 @@ def _size(path: Path) -> tuple[int, int]:
 
 
 def top_table(scores: PoolScores, top: int) -> Table:
-    """The best images of each strategy, side by side."""
+    """What each strategy would label first, side by side."""
     count = scores.table.num_rows
     title = f"the first {min(top, count)} of {count} images to label"
     shown = Table(title=title, title_justify="left", min_width=len(title))
     shown.add_column("rank", justify="right")
-    columns: list[list[tuple[str, Any]]] = []
+    columns: list[list[str]] = []
     for name in scores.names:
         shown.add_column(escape(name))
-        value = scores.table[f"{name}.value"].to_numpy()
-        order = np.lexsort((scores.table["key"].to_numpy(), -value))[:top]
-        columns.append([(scores.table["id"][int(i)].as_py(), float(value[i])) for i in order])
-    for rank, row in enumerate(zip(*columns, strict=True)):
-        shown.add_row(str(rank + 1), *[f"{escape(id)}  [dim]{value:.4f}[/dim]" for id, value in row])
+        picked = scores.table.filter(pc.is_valid(scores.table[f"{name}.rank"])).sort_by(f"{name}.rank").slice(0, top)
+        cells = zip(picked["id"].to_pylist(), picked[f"{name}.value"].to_pylist(), strict=True)
+        columns.append([f"{escape(id)}  [dim]{value:.4f}[/dim]" for id, value in cells])
+    for rank, row in enumerate(zip_longest(*columns, fillvalue="")):
+        shown.add_row(str(rank + 1), *row)
     return shown

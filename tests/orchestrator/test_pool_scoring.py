@@ -187,18 +187,33 @@ def printed(table: Any) -> str:
     return file.getvalue()
 
 
-def test_the_best_are_printed_in_order_ties_by_key_and_minus_infinity_last() -> None:
+def test_the_picks_are_printed_in_their_order() -> None:
     rows = pa.table(
         {
             "id": ["d", "b", "a[/x]", "c"],
             "key": pa.array([4, 2, 1, 3], pa.uint64()),
+            "one.rank": pa.array([3, 2, 1, None], pa.int32()),
             "one.value": [0.5, 0.5, 0.9, float("-inf")],
+            "two.rank": pa.array([4, 3, 2, 1], pa.int32()),
             "two.value": [1.0, 2.0, 3.0, 4.0],
         }
     )
     text = printed(top_table(PoolScores(rows, ("one", "two"), Scored(4, 1.0)), 10))
     assert "the first 4 of 4 images to label" in text
-    cells = [[cell.split()[0] for cell in line.split("│")[2:4]] for line in text.splitlines() if line.startswith("│")]
-    assert cells == [["a[/x]", "c"], ["b", "a[/x]"], ["d", "b"], ["c", "d"]]
+    cells = [[cell.split()[:1] for cell in line.split("│")[2:4]] for line in text.splitlines() if line.startswith("│")]
+    assert cells == [[["a[/x]"], ["c"]], [["b"], ["a[/x]"]], [["d"], ["b"]], [[], ["d"]]]
     assert "the first 2 of 4" in printed(top_table(PoolScores(rows, ("one",), Scored(4, 1.0)), 2))
     assert "the first 0 of 4" in printed(top_table(PoolScores(rows, ("one",), Scored(4, 1.0)), 0))
+
+
+def test_the_list_is_what_select_chooses(checkpoint: Path, photos: Path) -> None:
+    """Values order the images of EquAL, ties by key; core-set chooses a set, whatever the values."""
+    table = score(checkpoint, photos, ["equal", "coreset"], top=4).table
+    equal = table.take(np.lexsort((table["key"].to_numpy(), -table["equal.value"].to_numpy())))
+    assert equal["equal.rank"].to_pylist() == [1, 2, 3, 4, None, None, None]
+    ranks = table["coreset.rank"].to_pylist()
+    assert sorted(r for r in ranks if r) == [1, 2, 3, 4]
+    by_value = table.take(np.argsort(-table["coreset.value"].to_numpy()))["coreset.rank"].to_pylist()
+    assert by_value[:4] != [1, 2, 3, 4]
+    assert "coreset.summary" not in table.column_names
+    assert score(checkpoint, photos, ["coreset"], top=0).table["coreset.rank"].null_count == 7
