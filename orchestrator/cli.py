@@ -137,16 +137,9 @@ def score(
     sys.path[:0] = [str(Path.cwd())]
     with _pool_workers(address, display, data.absolute().name, workers) as make, display.shown(f"scoring {data}"):
         scored = pool.score_pool(
-            checkpoint,
-            data,
-            strategy or ["boxmask", "equal"],
-            out_file,
-            make,
-            top=top,
-            split=split,
-            batch=batch,
-            seed=seed,
-        )
+            checkpoint, data, strategy or ["boxmask", "equal"], out_file, make,
+            top=top, split=split, batch=batch, seed=seed,
+        )  # fmt: skip
     out.print(pool.top_table(scored, top))
     _say(f"scores: {out_file}")
 

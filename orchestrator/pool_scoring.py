@@ -62,7 +62,7 @@ def score_pool(
 ) -> PoolScores:
     """Write one row an image to ``out``, and which ``top`` images each strategy would label, in its order.
 
-    That order is ``select``'s, which may be another one than that of the values. Finished shards wait beside the file, so
+    That order is ``select``'s, which may be another one than that of the values. Finished shards wait beside the file:
     a command that was killed is carried on by typing it again.
     """
     components = named(strategies)
