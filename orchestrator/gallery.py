@@ -66,6 +66,7 @@ class _Tile:
     caption: str
     picture: Pixels
     legend: tuple[tuple[str, Rgb], ...] = ()
+    span: str = ""  # stands behind the caption, and is never cut
 
 
 def panel(
@@ -170,7 +171,7 @@ def _heat(picture: Pixels, heat: Tensor, caption: str) -> _Tile:
     mask = cv2.resize(known.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
     start = 0.0 if abs(low) < 0.005 * (high - low) else low  # as good as nothing reads "0", not "1.37e-07"
     span = f"{start:.3g} to {high:.3g}" if high > low else (f"{low:.3g} everywhere" if known.any() else "undefined")
-    return _Tile(f"{caption}: {span}", np.where(mask[..., None], mixed, grey))
+    return _Tile(caption, np.where(mask[..., None], mixed, grey), span=f": {span}")
 
 
 def _resized(rgb: Pixels, size: tuple[int, int]) -> Pixels:
@@ -202,7 +203,9 @@ def _sheet(tiles: Sequence[_Tile], size: tuple[int, int], title: str, score: Sco
     for row, deep in zip(rows, depth, strict=True):
         for column, i in enumerate(row):
             left = GAP + column * (cell + GAP)
-            draw.text((left, top + 2), _fitted(draw, tiles[i].caption, 13, cell), fill=INK, font=_font(13))
+            room = cell - draw.textlength(tiles[i].span, font=_font(13))
+            caption = _fitted(draw, tiles[i].caption, 13, room) + tiles[i].span
+            draw.text((left, top + 2), caption, fill=INK, font=_font(13))
             sheet.paste(Image.fromarray(tiles[i].picture), (left, top + LINE))
             _draw_legend(draw, legends[i], left, top + LINE + size[1] + 4)
         top += LINE + size[1] + deep + GAP

@@ -101,6 +101,16 @@ def test_a_span_that_starts_at_almost_nothing_reads_0() -> None:
     assert drawn(1.0) != drawn(0.0)
 
 
+def test_a_long_caption_is_cut_and_its_span_is_not() -> None:
+    def drawn(most: float, caption: str) -> bytes:
+        heat = torch.linspace(0, most, 200).view(10, 20)
+        return panel(torch.zeros(3, 100, 200), Prediction({}), {caption: heat}, CLASSES, SCORE, "")
+
+    long = "a caption that is much longer than any panel is wide " * 3
+    assert drawn(5.0, long) == drawn(5.0, long + "more"), "both are cut"
+    assert drawn(5.0, long) != drawn(7.0, long), "what the span says is seen"
+
+
 def test_equal_input_gives_equal_bytes() -> None:
     image, prediction, doubt = fake_scene(2, (48, 80))
     first, second = (panel(image, prediction, {"d": doubt}, CLASSES, SCORE, "t") for _ in range(2))
