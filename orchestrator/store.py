@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
@@ -88,10 +88,23 @@ def read_inputs(marker: Path) -> Mapping[str, Any]:
     return inputs
 
 
-def read_table(path: Path) -> pa.Table:
-    """The content of a parquet file; RunError when it is damaged."""
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The content of a parquet file, or these columns of it; RunError when it is damaged."""
+    with _parquet(path) as file:
+        return file.read(columns)
+
+
+def read_schema(path: Path) -> tuple[int, tuple[str, ...]]:
+    """The number of rows and the columns of a parquet file; RunError when it is damaged."""
+    with _parquet(path) as file:
+        return file.metadata.num_rows, tuple(file.schema_arrow.names)
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
     try:
-        return pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            yield file
     except (pa.ArrowInvalid, OSError) as error:
         raise RunError(
             f"{path}: is not readable as parquet; delete this file and type the same command again"

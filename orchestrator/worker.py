@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from orchestrator.components import Component, make
 from orchestrator.errors import ConfigError, MtalError, RunError
 from orchestrator.evaluation import evaluate, figures, merged, selection_score
 from orchestrator.gallery import GalleryEntry, panel, write_gallery
+from orchestrator.scored import ScoredShard
 from orchestrator.scoring import Plan, explain_batch, needs_images, score_batch, score_rows
 from orchestrator.store import read_table, write_table
 from orchestrator.workers import (
@@ -37,7 +37,7 @@ from orchestrator.workers import (
     ranges,
 )
 from strategies.base import Budget, Score, Strategy
-from strategies.candidates import TableCandidates, candidate_rows
+from strategies.candidates import ShardCandidates
 from tasks.base import Task
 from tasks.data.manifest import Manifest
 from tasks.data.samples import Cache, Samples
@@ -203,32 +203,35 @@ class Worker:
     def select(self, job: SelectJob) -> list[Bought]:
         """What the strategy buys, from the shards that were scored."""
         count = len(ranges(len(job.labeled), self.setup.shard))
-        tables = [read_table(shard_path(job.folder, i)).replace_schema_metadata(None) for i in range(count)]
-        table = pa.concat_tables(tables, promote_options="default")
-        rows = candidate_rows(table, job.name, table["labeled"].to_numpy().astype(bool))
+        shards = [ScoredShard(shard_path(job.folder, i), job.name) for i in range(count)]
         images = int(job.labeled.sum())
-        candidates = TableCandidates(rows, Budget(job.budget), self.names, job.label_counts, images)
+        candidates = ShardCandidates(shards, Budget(job.budget), self.names, job.label_counts, images)
         strategy = self.strategy(job.strategy, job.cycle)
         with self._blamed({job.strategy.name: strategy}):
             picks = strategy.select(candidates, rng_of(job.seed, job.cycle, "select", job.name))
-        self._check_picks([p.id for p in picks], rows, job)
+        rows = self._checked([p.id for p in picks], candidates, job).to_pylist()
         return [
             Bought(p.id, row["key"], tuple(p.tasks), row["value"], _parts(row))
-            for p, row in zip(picks, candidates.rows([p.id for p in picks]).to_pylist(), strict=True)
+            for p, row in zip(picks, rows, strict=True)
         ]
 
-    def _check_picks(self, ids: Sequence[str], rows: pa.Table, job: SelectJob) -> None:
+    def _checked(self, ids: Sequence[str], candidates: ShardCandidates, job: SelectJob) -> pa.Table:
+        """The rows of the picks; ConfigError where they are not what may be picked."""
         who = f"strategy {job.strategy.name!r}: select picked"
         if len(set(ids)) != len(ids):
             raise ConfigError(f"{who} an image twice; expected distinct picks: mend its select")
         if len(ids) > job.budget:
             raise ConfigError(f"{who} {len(ids)} images; the budget pays for {job.budget}: mend its select")
-        unknown = set(ids) - set(rows.filter(pc.invert(rows["labeled"]))["id"].to_pylist())
-        if unknown:
+        try:
+            rows = candidates.rows(ids)
+        except ValueError as error:
+            raise ConfigError(f"{who} an image that is not of the pool: {error}") from error
+        if labeled := rows.filter(rows["labeled"])["id"].to_pylist():
             raise ConfigError(
-                f"{who} {sorted(unknown)[0]!r}, which is labeled already or not of the pool; expected ids that the "
-                "candidates offer: mend its select"
+                f"{who} {min(labeled)!r}, which is labeled already; expected ids that the candidates offer: mend its "
+                "select"
             )
+        return rows.drop_columns([name for name in rows.column_names if name == "summary"])
 
     def explain(self, job: ExplainJob) -> None:
         """Pictures of the picks: predictions, and the maps that the strategy explains itself with."""

@@ -129,8 +129,8 @@ class Candidates(Protocol):
         """The score rows of these ids, in this order."""
         ...
 
-    def table(self) -> pa.Table:
-        """Every row, for pools that fit in memory."""
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """These columns (else all) of every row, for pools that fit in memory."""
         ...
 
 

@@ -1,7 +1,8 @@
-"""Scored images that fit in memory, as a strategy's ``select`` sees them."""
+"""Scored images in shards, as a strategy's ``select`` sees them: never more of them in memory than is asked for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -9,61 +10,146 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from strategies.base import Budget
-from strategies.selection import k_center, top_k
+from strategies.k_center import k_center
+from strategies.selection import Leaders, top_k_over
+
+
+class Shard(Protocol):
+    """Some rows of scores; an Arrow table is one.
+
+    Columns: ``id`` string, ``key`` uint64, ``labeled`` bool, ``value`` float64, ``parts.<name>`` float64, and, where
+    the strategy keeps one, ``summary`` list<float32>.
+    """
+
+    @property
+    def num_rows(self) -> int: ...
+
+    @property
+    def column_names(self) -> list[str]: ...
+
+    def select(self, columns: Sequence[str]) -> pa.Table:
+        """These columns of all rows, in this order."""
+        ...
 
 
 @dataclass(frozen=True)
-class TableCandidates:
-    """Candidates over an Arrow table: one row for each scored image.
+class ShardCandidates:
+    """Candidates over shards: one row for each scored image. Shards are read one at a time, and only what is needed."""
 
-    Columns: ``id`` string, ``key`` uint64, ``labeled`` bool, ``value`` float64, ``parts.<name>`` float,
-    and, where the strategy keeps one, ``summary`` list<float32>.
-    """
-
-    scored: pa.Table
+    shards: Sequence[Shard]
     budget: Budget
     tasks: tuple[str, ...]
     label_counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # [C]
     labeled_images: int = 0
+    # where the ids lie that were given out: (shard, row)
+    _places: dict[str, tuple[int, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def top_k(self, k: int | None = None, key: str = "value") -> list[str]:
         """Ids of the k best unlabeled images: value descending, then key; ValueError on NaN and +inf."""
-        pool = unlabeled(self.scored)
-        values = _numbers(pool, key)
-        wrong = np.flatnonzero(np.isnan(values) | (values == np.inf))
-        if len(wrong):
-            id = pool["id"][int(wrong[0])].as_py()
-            raise ValueError(f"column {key!r} is {values[wrong[0]]} for image {id!r}; expected finite values or -inf")
-        return _ids(pool, top_k(values, _keys(pool), self._count(k)))
+        leaders, starts = Leaders(self._count(k)), self._starts()
+        for number, shard in self._filled():
+            column = _named(shard, key)
+            table = shard.select([column, "key", "labeled"])
+            rows = np.flatnonzero(~_array(table["labeled"], np.bool_))
+            values = _array(table[column], np.float64)[rows]
+            if len(values) and not values.max() < np.inf:
+                wrong = int(np.flatnonzero(~(values < np.inf))[0])
+                raise ValueError(
+                    f"column {key!r} is {values[wrong]} for image {_ids(shard, rows[[wrong]])[0]!r}; "
+                    "expected finite values or -inf"
+                )
+            leaders.offer(values, _array(table["key"], np.uint64)[rows], starts[number] + rows)
+        return self._given_out(top_k_over([leaders], leaders.k)[1], starts)
 
     def k_center(self, k: int | None = None, distance: Callable[..., NDArray[np.float64]] | None = None) -> list[str]:
-        """Ids of k unlabeled images, farthest first over ``summary``; the labeled images are the first centres."""
-        if "summary" not in self.scored.column_names:
-            raise ValueError("k_center needs the column 'summary', which was not scored; let score() answer a summary")
-        labeled = self.scored["labeled"].to_numpy().astype(bool)
+        """Ids of k unlabeled images, farthest first over ``summary``; the labeled images are the first centres.
+
+        Holds the summaries of all images, and little more.
+        """
+        starts = self._starts()
+        labeled, keys = np.zeros(starts[-1], bool), np.zeros(starts[-1], np.uint64)
+        features = np.zeros((0, 0), np.float32)
+        for number, shard in self._filled():
+            if "summary" not in shard.column_names:
+                raise ValueError(
+                    "k_center needs the column 'summary', which was not scored; let score() answer a summary"
+                )
+            table = shard.select(["summary", "key", "labeled"])
+            numbers = summaries(table["summary"])
+            if not features.size:
+                features = np.empty((starts[-1], numbers.shape[1]), np.float32)
+            if numbers.shape[1] != features.shape[1]:
+                raise ValueError(_LENGTHS)
+            part = slice(starts[number], starts[number + 1])
+            features[part], keys[part] = numbers, _array(table["key"], np.uint64)
+            labeled[part] = _array(table["labeled"], np.bool_)
         if labeled.all():
             return []
-        column = self.scored["summary"].combine_chunks()
-        features = pc.list_flatten(column).to_numpy(zero_copy_only=False)
-        if column.null_count or len(features) % self.scored.num_rows:
-            raise ValueError("column 'summary' has rows of different lengths; expected one length for all images")
-        features = features.reshape(self.scored.num_rows, -1)
-        return _ids(self.scored, k_center(features, labeled, self._count(k), _keys(self.scored), distance))
+        return self._given_out(k_center(features, labeled, self._count(k), keys, distance), starts)
 
     def rows(self, ids: Sequence[str]) -> pa.Table:
         """The score rows of these ids, in this order; ValueError for an id that was not scored."""
-        places = pc.index_in(pa.array(ids, pa.string()), value_set=self.scored["id"].combine_chunks())
-        if places.null_count:
-            missing = next(id for id, place in zip(ids, places.to_pylist(), strict=True) if place is None)
-            raise ValueError(f"image {missing!r} was not scored; ask for ids of this pool")
-        return self.scored.take(places)
+        if any(id not in self._places for id in ids):
+            self._find(ids)
+        places = np.array([self._places[id] for id in ids], np.int64).reshape(-1, 2)
+        parts: list[pa.Table] = []
+        order = np.zeros(len(ids), np.int64)
+        for number in np.unique(places[:, 0]).tolist() or [0][: len(self.shards)]:
+            mine = np.flatnonzero(places[:, 0] == number)
+            order[mine] = np.arange(len(mine)) + sum(part.num_rows for part in parts)
+            shard = self.shards[number]
+            parts.append(shard.select(shard.column_names).take(places[mine, 1]))
+        return _concat(parts).take(order)
 
-    def table(self) -> pa.Table:
-        """Every row."""
-        return self.scored
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """These columns (else all) of every row, for pools that fit in memory."""
+        return _concat(
+            [
+                shard.select([name for name in columns or shard.column_names if name in shard.column_names])
+                for shard in self.shards
+            ]
+        )
 
     def _count(self, k: int | None) -> int:
         return int(self.budget.amount) if k is None else k
+
+    def _starts(self) -> NDArray[np.int64]:
+        return np.cumsum([0, *(shard.num_rows for shard in self.shards)], dtype=np.int64)
+
+    def _filled(self) -> Iterator[tuple[int, Shard]]:
+        return ((number, shard) for number, shard in enumerate(self.shards) if shard.num_rows)
+
+    def _given_out(self, places: NDArray[np.int64], starts: NDArray[np.int64]) -> list[str]:
+        """The ids at these places of the whole, in this order; remembered."""
+        number = np.searchsorted(starts, places, side="right") - 1
+        rows = places - starts[number]
+        ids = np.empty(len(places), object)
+        for shard in np.unique(number).tolist():
+            mine = number == shard
+            ids[mine] = _ids(self.shards[shard], rows[mine])
+        self._places.update(zip(ids.tolist(), zip(number.tolist(), rows.tolist(), strict=True), strict=True))
+        return ids.tolist()
+
+    def _find(self, ids: Sequence[str]) -> None:
+        wanted = set(ids) - self._places.keys()
+        for number, shard in self._filled():
+            found = shard.select(["id"])["id"].to_pylist()
+            self._places.update((id, (number, row)) for row, id in enumerate(found) if id in wanted)
+        if missing := wanted - self._places.keys():
+            raise ValueError(f"image {min(missing)!r} was not scored; ask for ids of this pool")
+
+
+_LENGTHS = "column 'summary' has rows of different lengths; expected one length for all images"
+
+
+def summaries(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    """A column of lists as numbers ``[N, S]``; ValueError where they differ in length."""
+    lists = column.combine_chunks()
+    flat = pc.list_flatten(lists).to_numpy(zero_copy_only=False)
+    if lists.null_count or (len(lists) and len(flat) % len(lists)):
+        raise ValueError(_LENGTHS)
+    numbers: NDArray[np.float32] = flat.reshape(len(lists), -1)
+    return numbers
 
 
 def unlabeled(table: pa.Table) -> pa.Table:
@@ -71,31 +157,22 @@ def unlabeled(table: pa.Table) -> pa.Table:
     return table.filter(pc.invert(table["labeled"]))
 
 
-def candidate_rows(rows: pa.Table, strategy: str, labeled: NDArray[np.bool_]) -> pa.Table:
-    """One strategy's columns of a table of several (``<strategy>.value``, ...), as TableCandidates wants them."""
-    columns = {"id": rows["id"], "key": rows["key"], "labeled": pa.array(labeled, pa.bool_())}
-    for name in rows.column_names:
-        owner, _, part = name.rpartition(".")
-        if owner == strategy:
-            columns[part if part in ("value", "summary") else f"parts.{part}"] = rows[name]
-    if "value" not in columns:
-        raise ValueError(f"strategy {strategy!r} has no scores here; columns are {', '.join(rows.column_names)}")
-    return pa.table(columns)
+def _named(shard: Shard, column: str) -> str:
+    names = shard.column_names
+    name = column if column in names else f"parts.{column}"
+    if name not in names:
+        raise ValueError(f"no score column {column!r}; there are {', '.join(names)}")
+    return name
 
 
-def _numbers(table: pa.Table, column: str) -> NDArray[np.float64]:
-    name = column if column in table.column_names else f"parts.{column}"
-    if name not in table.column_names:
-        raise ValueError(f"no score column {column!r}; there are {', '.join(table.column_names)}")
-    values: NDArray[np.float64] = table[name].to_numpy().astype(np.float64)
-    return values
+def _array(column: pa.ChunkedArray, kind: type[np.generic]) -> NDArray[Any]:
+    numbers: NDArray[Any] = column.to_numpy().astype(kind, copy=False)
+    return numbers
 
 
-def _keys(table: pa.Table) -> NDArray[np.uint64]:
-    keys: NDArray[np.uint64] = table["key"].to_numpy().astype(np.uint64)
-    return keys
+def _ids(shard: Shard, rows: NDArray[np.int64]) -> list[str]:
+    return shard.select(["id"])["id"].take(pa.array(rows, pa.int64())).to_pylist()  # type: ignore[no-any-return]
 
 
-def _ids(table: pa.Table, rows: NDArray[np.int64]) -> list[str]:
-    ids: list[str] = table["id"].take(pa.array(rows, pa.int64())).to_pylist()
-    return ids
+def _concat(tables: Sequence[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables, promote_options="default")

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
 from strategies.base import Candidates, Pick, Score, Seen, Strategy
+from strategies.candidates import summaries
 from strategies.cdal_terms import (
     Aggregate,
     Block,
@@ -69,10 +69,10 @@ class CDAL(Strategy):
         widths = [contexts[task].shape[-1] if task in contexts else 0 for task in ("seg", "det")]
         some = next(iter(contexts.values()))
         header = some.new_tensor(widths).expand(len(seen), _HEADER)
-        summaries = torch.cat([header, *(profiles(one) for one in contexts.values())], 1).cpu().numpy()
+        kept = torch.cat([header, *(profiles(one) for one in contexts.values())], 1).cpu().numpy()
         counts = {f"{task}_classes": (one[..., 0] > 0).sum(1).tolist() for task, one in contexts.items()}
         return [
-            Score(one.u, {part: float(found[row]) for part, found in counts.items()}, summaries[row])
+            Score(one.u, {part: float(found[row]) for part, found in counts.items()}, kept[row])
             for row, one in enumerate(seen)
         ]
 
@@ -127,6 +127,4 @@ class CDAL(Strategy):
 
 
 def _summaries(candidates: Candidates, ids: Sequence[str]) -> Floats:
-    column = candidates.rows(ids)["summary"].combine_chunks()
-    numbers: Floats = pc.list_flatten(column).to_numpy(zero_copy_only=False).astype(np.float64)
-    return numbers.reshape(len(ids), -1)
+    return summaries(candidates.rows(ids)["summary"]).astype(np.float64)

@@ -183,6 +183,35 @@ def _distance(
     return total
 
 
+def _bound(
+    rows: NDArray[np.floating],
+    terms: NDArray[np.floating],
+    centres: NDArray[np.floating],
+    centre_terms: NDArray[np.floating],
+    aggregate: Aggregate,
+    no_common: NoCommon,
+    side: int,
+) -> NDArray[np.floating]:
+    """Bounds ``[n, m]`` of one task's distances: all terms are <= 0, so sums err by a share of what they are."""
+    half, regions = rows.shape[1] // 2, terms.shape[1] // 2
+    held, other_held = terms[:, :regions], centre_terms[:, :regions].T
+    crossed = rows[:, :half] @ centres[:, half:].T
+    crossed += rows[:, half:] @ centres[:, :half].T
+    inner = terms[:, regions:] @ other_held
+    inner += held @ centre_terms[:, regions:].T
+    number = np.finfo(rows.dtype)
+    slack = side * ((half + 16) * float(number.eps) + _ROUNDING)
+    found: NDArray[np.floating] = ((1 - slack) * inner - (1 + slack) * crossed) / 2 + side * float(number.tiny) * half
+    if aggregate == "sum" and no_common == "zero":
+        return found
+    common = held @ other_held
+    if aggregate == "mean":
+        found /= np.maximum(common, 1)
+    if no_common == "skip":
+        found[(common == 0) & (held.sum(axis=1, keepdims=True) > 0)] = np.inf
+    return found
+
+
 def _classes(rows: Floats, regions: int, by_class: str) -> tuple[Floats, Floats]:
     """Which classes are there (0 or 1), and the sum of p log p of each: ``[n, R]`` both."""
     width = rows.shape[1] // (2 * regions)
@@ -221,6 +250,27 @@ class ContextDistance:
         for block in self.blocks:
             pair = rows[:, block.columns], centres[:, block.columns]
             found += contextual_distance(*pair, block.regions, self.aggregate, self.no_common) / block.scale
+        return found
+
+    def terms(self, rows: NDArray[np.floating]) -> NDArray[np.floating]:
+        """What of a row enters its bounds, ``[n, T]``: which classes are there, and the sum of p log p of each."""
+        parts = [
+            _classes(np.asarray(rows[:, block.columns], np.float64), block.regions, "nck,nck->nc")
+            for block in self.blocks
+        ]
+        return np.concatenate([column for pair in parts for column in pair], axis=1).astype(rows.dtype)
+
+    def bound(
+        self, rows: NDArray[np.floating], terms: NDArray[np.floating], centres: NDArray[np.floating], side: int
+    ) -> NDArray[np.floating]:
+        """Bounds ``[n, m]`` of the distances, from above with ``side`` 1, from below with -1, by matrix products."""
+        found = np.zeros((len(rows), len(centres)), rows.dtype)
+        centre_terms, start = self.terms(centres), 0
+        for block in self.blocks:
+            some = slice(start, start + 2 * block.regions)
+            pair = rows[:, block.columns], terms[:, some], centres[:, block.columns], centre_terms[:, some]
+            found += _bound(*pair, self.aggregate, self.no_common, side) / block.scale
+            start = some.stop
         return found
 
     def scaled(self, rows: Floats, others: Floats) -> "ContextDistance":

@@ -7,11 +7,11 @@ is a plain top-k of a divergence (Yu et al. 2022 can be read as a sequential one
 from typing import Literal
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.special import rel_entr
 
 from strategies.base import Candidates
+from strategies.candidates import summaries
 
 Target = Literal["labeled", "uniform"]
 Place = Literal["first", "last"]
@@ -30,11 +30,7 @@ def balanced_ids(
     if not ids:
         return []
     rows = candidates.rows(ids)
-    column = rows["summary"].combine_chunks()
-    flat = pc.list_flatten(column).to_numpy(zero_copy_only=False)
-    if column.null_count or len(flat) % len(ids):
-        raise ValueError("class balance: class vectors differ in length; expected one vector [C] for every image")
-    vectors = flat.reshape(len(ids), -1)
+    vectors = summaries(rows["summary"])
     mean = mean_counts(candidates, vectors.shape[1])
     keys = rows["key"].to_numpy().astype(np.uint64)
     return [ids[row] for row in class_balance(vectors, mean, keys, budget, target, empty)]

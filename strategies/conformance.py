@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from strategies.base import Budget, Score, Seen, Strategy, View
-from strategies.candidates import TableCandidates
+from strategies.candidates import ShardCandidates
 from strategies.guard import guarded
 from strategies.sample_pool import ONE_CLASS, SampleNetwork, sample_seen
 from tasks.seeding import Rngs, rng_of
@@ -189,7 +189,8 @@ def _picks_within_budget(strategy: Strategy) -> str:
         candidates = _candidates(strategy, amount=amount)
         picks = strategy.select(candidates, rng_of(1))
         ids = [pick.id for pick in picks]
-        labeled = dict(zip(candidates.scored["id"].to_pylist(), candidates.scored["labeled"].to_pylist(), strict=True))
+        rows = candidates.table(["id", "labeled"])
+        labeled = dict(zip(rows["id"].to_pylist(), rows["labeled"].to_pylist(), strict=True))
         if len(ids) > amount:
             return f"{len(ids)} picks for a budget of {amount} images"
         if len(set(ids)) < len(ids):
@@ -207,11 +208,12 @@ def _picks_within_budget(strategy: Strategy) -> str:
 
 def _picks_of_an_empty_pool(strategy: Strategy) -> str:
     candidates = _candidates(strategy)
+    rows = candidates.table()
     for name, table in (
-        ("an empty pool", candidates.scored.slice(0, 0)),
-        ("a pool that is labeled", candidates.scored.filter(candidates.scored["labeled"])),
+        ("an empty pool", rows.slice(0, 0)),
+        ("a pool that is labeled", rows.filter(rows["labeled"])),
     ):
-        if picks := strategy.select(replace(candidates, scored=table), rng_of(1)):
+        if picks := strategy.select(replace(candidates, shards=(table,)), rng_of(1)):
             return f"{len(picks)} picks from {name}"
     return ""
 
@@ -224,8 +226,10 @@ def _picks_again_the_same(strategy: Strategy) -> str:
 
 def _picks_in_any_row_order(strategy: Strategy) -> str:
     candidates = _candidates(strategy)
-    turned = candidates.scored.take(pa.array(list(reversed(range(candidates.scored.num_rows)))))
-    first, second = (strategy.select(c, rng_of(2)) for c in (candidates, replace(candidates, scored=turned)))
+    turned = candidates.table().take(pa.array(list(reversed(range(candidates.table().num_rows)))))
+    cuts = [(0, 1), (1, 1), (1, 8), (8, turned.num_rows)]  # the second is empty
+    several = replace(candidates, shards=tuple(turned.slice(a, b - a) for a, b in cuts))
+    first, second = (strategy.select(one, rng_of(2)) for one in (candidates, several))
     return "" if list(first) == list(second) else "picks depend on the order of the rows, hence on shards and workers"
 
 
@@ -326,7 +330,7 @@ def _difference(first: Sequence[Score], second: Sequence[Score], when: str) -> s
     return ""
 
 
-def _candidates(strategy: Strategy, amount: float = 5) -> TableCandidates:
+def _candidates(strategy: Strategy, amount: float = 5) -> ShardCandidates:
     """21 scored images, 3 in a row with equal scores, every third labeled."""
     seen = sample_seen(strategy)
     scores = _scores(strategy, seen)
@@ -347,7 +351,7 @@ def _candidates(strategy: Strategy, amount: float = 5) -> TableCandidates:
     if scores[0].summary is not None:
         table["summary"] = pa.array(columns["summary"], pa.list_(pa.float32()))
     counts = np.arange(1, 1 + len(seen[0].classes.detection), dtype=np.int64)
-    return TableCandidates(pa.table(table), Budget(amount), TASKS, counts, sum(map(bool, columns["labeled"])))
+    return ShardCandidates((pa.table(table),), Budget(amount), TASKS, counts, sum(map(bool, columns["labeled"])))
 
 
 def _tensors(what: object) -> list[Tensor]:

@@ -46,7 +46,7 @@ class LL4AL(Strategy):
     def select(self, candidates: Candidates, rng: np.random.Generator) -> Sequence[Pick]:
         if self.sum == "raw" or self.tasks != "both":  # one task's order does not depend on its scale
             return [Pick(id, candidates.tasks) for id in candidates.top_k()]
-        pool = unlabeled(candidates.table())
+        pool = unlabeled(candidates.table(["id", "key", "labeled", *(f"parts.{name}" for name in _NAMES["both"])]))
         if not pool.num_rows:
             return []
         keys = pool["key"].to_numpy().astype(np.uint64)

@@ -65,7 +65,7 @@ class RankCombination(Strategy):
         return [Score(sum(row), dict(zip(self.names, row, strict=True))) for row in rows]
 
     def select(self, candidates: Candidates, rng: np.random.Generator) -> Sequence[Pick]:
-        pool = unlabeled(candidates.table())
+        pool = unlabeled(candidates.table(["id", "key", "labeled", *(f"parts.{name}" for name in self.names)]))
         if not pool.num_rows:
             return []
         keys = pool["key"].to_numpy().astype(np.uint64)

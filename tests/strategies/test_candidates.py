@@ -1,15 +1,16 @@
-"""Candidates over a table: who is taken, and what is refused."""
+"""Candidates over shards: who is taken, what is read, and what is refused."""
+
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from orchestrator.scoring import score_rows
-from strategies.base import Budget, Score
-from strategies.candidates import TableCandidates, candidate_rows
+from strategies.base import Budget
+from strategies.candidates import ShardCandidates
 
 
-def candidates(values: list[float], **more: object) -> TableCandidates:
+def candidates(values: list[float], **more: object) -> ShardCandidates:
     count = len(values)
     table = {
         "id": pa.array([f"im{i}" for i in range(count)]),
@@ -18,7 +19,7 @@ def candidates(values: list[float], **more: object) -> TableCandidates:
         "value": pa.array(values, pa.float64()),
         "parts.area": pa.array([float(i) for i in range(count)], pa.float32()),
     }
-    return TableCandidates(pa.table({**table, **more}), Budget(2), ("detection",), np.array([4, 0]))
+    return ShardCandidates((pa.table({**table, **more}),), Budget(2), ("detection",), np.array([4, 0]))
 
 
 def test_top_k_takes_the_best_unlabeled_within_the_budget() -> None:
@@ -57,18 +58,62 @@ def test_rows_come_in_the_order_asked_for() -> None:
         some.top_k(key="nothing")
 
 
-def test_one_strategy_of_a_table_of_several() -> None:
-    scores = {
-        "random": [Score(0.5), Score(0.25)],
-        "core": [Score(1.0, {"a": 2.0}, np.ones(3, np.float32)), Score(2.0, {"a": 3.0}, np.zeros(3, np.float32))],
-    }
-    rows = score_rows(scores, ["x", "y"], [2**64 - 1, 4])
-    assert rows.column_names == ["id", "key", "random.value", "core.value", "core.a", "core.summary"]
-    core = candidate_rows(rows, "core", np.array([False, False]))
-    assert core.column_names == ["id", "key", "labeled", "value", "parts.a", "summary"]
-    assert TableCandidates(core, Budget(1), ()).top_k(key="a") == ["y"]
-    assert candidate_rows(rows, "random", np.array([False, True])).column_names == ["id", "key", "labeled", "value"]
-    with pytest.raises(ValueError, match="'other' has no scores"):
-        candidate_rows(rows, "other", np.array([False, False]))
-    with pytest.raises(ValueError, match="part 'value'"):
-        score_rows({"s": [Score(1.0, {"value": 1.0})]}, ["x"], [1])
+class Noted:
+    """A shard that notes which columns were read of it."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table, self.read = table, set[str]()
+        self.num_rows, self.column_names = table.num_rows, table.column_names
+
+    def select(self, columns: list[str]) -> pa.Table:
+        self.read |= set(columns)
+        return self.table.select(columns)
+
+
+def split(whole: pa.Table, count: int) -> list[Noted]:
+    cuts = np.linspace(0, whole.num_rows, count + 1).astype(int)
+    return [Noted(whole.slice(a, b - a)) for a, b in pairwise(cuts)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 64])
+def test_choices_do_not_depend_on_the_shards(count: int) -> None:
+    rng = np.random.default_rng(5)
+    summary = np.round(rng.normal(size=(90, 3)), 1).astype(np.float32)
+    table = pa.table(
+        {
+            "id": pa.array([f"im{i}" for i in range(90)]),
+            "key": pa.array(rng.permutation(90), pa.uint64()),
+            "labeled": pa.array(rng.random(90) < 0.3),
+            "value": pa.array(np.round(rng.normal(size=90)), pa.float64()),
+            "summary": pa.array(list(summary), pa.list_(pa.float32())),
+        }
+    )
+    whole = ShardCandidates((table,), Budget(20), ())
+    some = ShardCandidates(split(table, count), Budget(20), ())
+    ids = some.top_k()
+    assert ids == whole.top_k()
+    assert some.k_center() == whole.k_center()
+    assert some.rows(ids).equals(whole.rows(ids))
+    assert some.rows(["im7", "im80", "im7"])["id"].to_pylist() == ["im7", "im80", "im7"]  # never given out: looked up
+    assert some.table(["id", "value"]).equals(table.select(["id", "value"]))
+    assert some.rows([]).num_rows == 0
+
+
+def test_the_best_are_found_without_reading_what_is_not_asked_for() -> None:
+    some = candidates([1.0, 2.0, 3.0, 4.0], summary=pa.array([[1.0]] * 4, pa.list_(pa.float32())))
+    shards = split(some.table(), 4)
+    assert ShardCandidates(shards, Budget(1), ()).top_k() == ["im3"]
+    assert [sorted(shard.read) for shard in shards] == [["key", "labeled", "value"]] * 3 + [
+        ["id", "key", "labeled", "value"]
+    ]
+
+
+def test_nothing_to_choose_from() -> None:
+    for shards in ((), (candidates([]).table(),), (candidates([1.0]).table(),)):
+        none = ShardCandidates(shards, Budget(2), ())
+        assert none.top_k() == []
+        assert none.top_k(0) == []
+    assert ShardCandidates((), Budget(2), ()).k_center() == []
+    with pytest.raises(ValueError, match="different lengths"):
+        lengths = [pa.array([[1.0, 2.0]], pa.list_(pa.float32())), pa.array([[1.0]], pa.list_(pa.float32()))]
+        ShardCandidates([candidates([0.0], summary=one).table() for one in lengths], Budget(1), ()).k_center()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from strategies.base import Budget, Seen
-from strategies.candidates import TableCandidates
+from strategies.candidates import ShardCandidates
 from strategies.cdal import CDAL
 from strategies.cdal_terms import (
     box_means,
@@ -23,7 +23,7 @@ from strategies.sample_pool import SampleNetwork, sample_seen
 from tasks.seeding import rng_of
 
 
-def scored(strategy: CDAL, seen: list[Seen], labeled: int, amount: float = 4) -> TableCandidates:
+def scored(strategy: CDAL, seen: list[Seen], labeled: int, amount: float = 4) -> ShardCandidates:
     scores = strategy.score_batch(seen, [])
     table = {
         "id": pa.array([one.id for one in seen]),
@@ -32,7 +32,7 @@ def scored(strategy: CDAL, seen: list[Seen], labeled: int, amount: float = 4) ->
         "value": pa.array([score.value for score in scores], pa.float64()),
         "summary": pa.array([score.summary for score in scores], pa.list_(pa.float32())),
     }
-    return TableCandidates(pa.table(table), Budget(amount), ("detection", "segmentation"))
+    return ShardCandidates((pa.table(table),), Budget(amount), ("detection", "segmentation"))
 
 
 def picks(strategy: CDAL, seen: list[Seen], labeled: int, amount: float = 4) -> list[str]:
@@ -82,7 +82,7 @@ def test_both_tasks_weigh_alike() -> None:
         expected += contextual_distance(rows[tasks], rows[tasks], regions) / scale
     candidates = scored(strategy, seen, 5)
     sample = np.stack(candidates.rows(candidates.top_k(99))["summary"].to_pylist())
-    every = np.stack(candidates.scored["summary"].to_pylist()).astype(np.float64)
+    every = np.stack(candidates.table()["summary"].to_pylist()).astype(np.float64)
     found = strategy.distance(sample, rng_of(3))(every, every)
     np.testing.assert_allclose(found, expected, rtol=0.1, atol=0.01)  # 4000 drawn pairs in place of all
     assert picks(strategy, seen, 5) == brute_force(found, seen, 5, 4)
@@ -176,7 +176,7 @@ def test_every_switch_changes_a_pick_or_a_distance(field: str) -> None:
     base = CDAL(max_boxes=1) if field == "no_common" else CDAL()  # few classes an image: some pairs share none
     for strategy in (base, replace(base, **{field: CHANGED[field]})):
         candidates = scored(strategy, sample_seen(strategy, 40), 3)
-        summaries = np.stack(candidates.scored["summary"].to_pylist()).astype(np.float64)
+        summaries = np.stack(candidates.table()["summary"].to_pylist()).astype(np.float64)
         found.append(strategy.distance(summaries, rng_of(0))(summaries, summaries))
     assert not np.allclose(*found)
 

@@ -23,7 +23,7 @@ from strategies.cdal_terms import (
     region_means,
     segmentation_means,
 )
-from strategies.selection import KCenterShard, k_center, k_center_over
+from strategies.k_center import KCenterShard, k_center, k_center_over
 
 CASES = [(aggregate, no_common) for aggregate in ("mean", "sum") for no_common in ("zero", "skip")]
 
@@ -92,10 +92,9 @@ def test_picks_match_the_reference(shared: Path, case: str, kept_as: type[np.flo
     labeled[first] = True
     keys, distance = np.arange(60, dtype=np.uint64), ContextDistance((Block(0, 19, 19),))
     assert k_center(profile, labeled, len(rest), keys, distance).tolist() == rest
-    shard = KCenterShard(profile, keys, ~labeled, distance)
-    shard.cover(profile[labeled])
-    k_center_over([shard], len(rest))
-    np.testing.assert_allclose(shard.nearest, left, rtol=0, atol=4e-15 if kept_as is np.float64 else 1e-6)
+    labeled[rest] = True
+    nearest = distance(profile.astype(np.float64), profile[labeled].astype(np.float64)).min(axis=1)
+    np.testing.assert_allclose(nearest, left, rtol=0, atol=4e-15 if kept_as is np.float64 else 1e-6)
 
 
 # ---- plain loops -----------------------------------------------------------------------------------------------------
@@ -223,6 +222,25 @@ def test_picks_are_the_same_for_any_number_of_shards(seed: int, labeled: int, no
         for shard in shards:
             shard.cover(summaries[mask])
         assert [int(where[s][r]) for s, r in k_center_over(shards, 15)] == expected
+
+
+@settings(derandomize=True, max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    aggregate=st.sampled_from(["mean", "sum"]),
+    no_common=st.sampled_from(["zero", "skip"]),
+    kept_as=st.sampled_from([np.float32, np.float64]),
+)
+def test_bounds_hold(seed: int, aggregate: str, no_common: str, kept_as: type[np.floating]) -> None:
+    pair = [rows(contexts(seed + i, 40, regions, 6, 0.4)).astype(kept_as) for i, regions in enumerate((6, 1))]
+    summaries = np.concatenate([np.zeros((40, 2), kept_as), *pair], axis=1)
+    summaries[:5] = summaries[5:10]
+    blocks = Block(2, 6, 6, 0.7), Block(2 + pair[0].shape[1], 1, 6, 1e-3)
+    distance = ContextDistance(blocks, aggregate, no_common)  # type: ignore[arg-type]
+    centres = summaries[3:30]
+    exact = distance(summaries.astype(np.float64), centres.astype(np.float64))
+    assert (distance.bound(summaries, distance.terms(summaries), centres, 1) >= exact).all()
+    assert (distance.bound(summaries, distance.terms(summaries), centres, -1) <= exact).all()
 
 
 # ---- truths ----------------------------------------------------------------------------------------------------------

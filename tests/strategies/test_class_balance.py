@@ -1,7 +1,7 @@
 """The second stage of CALD against the authors' function; ties, empty images, bounded memory."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
 from strategies.base import Budget
-from strategies.candidates import TableCandidates
+from strategies.candidates import ShardCandidates
 from strategies.class_balance import balanced_ids, candidate_count, class_balance, js_divergence, mean_counts, softmax
 
 
 @dataclass(frozen=True)
-class Counted(TableCandidates):
+class Counted(ShardCandidates):
     """Candidates that refuse to hand out everything."""
 
     most: int = 10**9
@@ -26,7 +26,7 @@ class Counted(TableCandidates):
         assert len(ids) <= self.most, "more rows than the second stage needs"
         return super().rows(ids)
 
-    def table(self) -> pa.Table:
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         raise AssertionError("the whole table was asked for")
 
 
@@ -41,7 +41,7 @@ def candidates(
         "value": pa.array(values, pa.float64()),
         "summary": pa.array(list(vectors.astype(np.float32)), pa.list_(pa.float32())),
     }
-    return Counted(pa.table(columns), Budget(budget), ("detection",), counts, images, most)
+    return Counted((pa.table(columns),), Budget(budget), ("detection",), counts, images, most)
 
 
 def counts_of(golden: np.lib.npyio.NpzFile, prefix: str = "") -> tuple[np.ndarray, int]:
@@ -146,7 +146,8 @@ def test_only_the_best_values_are_balanced() -> None:
     assert len(chosen) == 20
     assert set(chosen) < set(some.top_k(30))
     assert set(balanced_ids(some, 1.0)) == set(some.top_k(20))
-    assert balanced_ids(some, 1.5) == balanced_ids(Counted(some.scored[::-1], *list(vars(some).values())[1:]), 1.5)
+    names = some.shards[0].column_names
+    assert balanced_ids(some, 1.5) == balanced_ids(replace(some, shards=(some.shards[0].select(names)[::-1],)), 1.5)
 
 
 def test_images_that_come_last_stay_last() -> None:
@@ -167,14 +168,18 @@ def test_an_empty_pool_and_no_budget_are_answered() -> None:
 def test_counts_become_means() -> None:
     some = candidates(np.zeros(1), np.ones((1, 2)), 1, np.array([6, 2]), 4)
     assert mean_counts(some, 2).tolist() == [1.5, 0.5]
-    assert mean_counts(TableCandidates(some.scored, Budget(1), ()), 2).tolist() == [0.0, 0.0]
-    assert mean_counts(TableCandidates(some.scored, Budget(1), (), np.zeros(2, np.int64)), 2).tolist() == [0.0, 0.0]
+    assert mean_counts(ShardCandidates(some.shards, Budget(1), ()), 2).tolist() == [0.0, 0.0]
+    assert mean_counts(ShardCandidates(some.shards, Budget(1), (), np.zeros(2, np.int64)), 2).tolist() == [0.0, 0.0]
     with pytest.raises(ValueError, match="2 label counts for class vectors of 3"):
         mean_counts(some, 3)
 
 
 def test_vectors_of_different_lengths_are_refused() -> None:
     some = candidates(np.zeros(2), np.ones((2, 3)), 2, np.ones(3), 1)
-    ragged = some.scored.set_column(4, "summary", pa.array([[1.0], None], pa.list_(pa.float32())))
-    with pytest.raises(ValueError, match="differ in length"):
-        balanced_ids(Counted(ragged, Budget(2), (), np.ones(3), 1))
+    ragged = (
+        some.shards[0]
+        .select(some.shards[0].column_names)
+        .set_column(4, "summary", pa.array([[1.0], None], pa.list_(pa.float32())))
+    )
+    with pytest.raises(ValueError, match="different lengths"):
+        balanced_ids(Counted((ragged,), Budget(2), (), np.ones(3), 1))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from strategies.base import Budget, Seen
-from strategies.candidates import TableCandidates
+from strategies.candidates import ShardCandidates
 from strategies.conformance import assert_conforms
 from strategies.coreset import CoreSet
 from strategies.sample_pool import sample_seen
@@ -34,7 +34,7 @@ def picks(strategy: CoreSet, features: torch.Tensor, labeled: list[int], amount:
         "value": pa.array([score.value for score in scores], pa.float64()),
         "summary": pa.array([score.summary for score in scores], pa.list_(pa.float32())),
     }
-    candidates = TableCandidates(pa.table(table), Budget(amount), ("detection",))
+    candidates = ShardCandidates((pa.table(table),), Budget(amount), ("detection",))
     found = strategy.select(candidates, rng_of(0))
     assert all(pick.tasks == ("detection",) for pick in found)
     return [int(pick.id) for pick in found]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategies.base import Budget, Seen
-from strategies.candidates import TableCandidates
+from strategies.candidates import ShardCandidates
 from strategies.conformance import assert_conforms
 from strategies.ll4al import LL4AL, zscored_sum
 from tasks.classes import ClassMap
@@ -25,13 +25,13 @@ def seen(**losses: float) -> Seen:
     return Seen("a", 1, (4, 4), ClassMap(), 0.5, Prediction({}, predicted_loss=predicted))
 
 
-def pool(losses: np.ndarray, keys: np.ndarray, labeled: np.ndarray, budget: int) -> TableCandidates:
+def pool(losses: np.ndarray, keys: np.ndarray, labeled: np.ndarray, budget: int) -> ShardCandidates:
     columns = {"id": [str(key) for key in keys], "key": keys.astype(np.uint64), "labeled": labeled.astype(bool)}
     columns |= {"value": losses.sum(1)} | {f"parts.{task}": losses[:, i] for i, task in enumerate(TASKS)}
-    return TableCandidates(pa.table(columns), Budget(budget), TASKS)
+    return ShardCandidates((pa.table(columns),), Budget(budget), TASKS)
 
 
-def picked(strategy: LL4AL, candidates: TableCandidates) -> list[str]:
+def picked(strategy: LL4AL, candidates: ShardCandidates) -> list[str]:
     return [pick.id for pick in strategy.select(candidates, rng_of(0))]
 
 

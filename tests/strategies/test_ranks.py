@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from strategies.alternation import Alternation
 from strategies.base import Budget, Score, Seen, Strategy
 from strategies.boxmask import BoxMask
-from strategies.candidates import TableCandidates
+from strategies.candidates import ShardCandidates
 from strategies.conformance import assert_conforms
 from strategies.entropy import Entropy
 from strategies.equal import Equal
@@ -54,13 +54,13 @@ class Diverse(Strategy):
         return True
 
 
-def pool(values: np.ndarray, keys: np.ndarray, labeled: np.ndarray, budget: int) -> TableCandidates:
+def pool(values: np.ndarray, keys: np.ndarray, labeled: np.ndarray, budget: int) -> ShardCandidates:
     columns = {"id": [str(key) for key in keys], "key": keys.astype(np.uint64), "labeled": labeled.astype(bool)}
     columns |= {"value": values.sum(1)} | {f"parts.{name}": values[:, i] for i, name in enumerate(PAIR.names)}
-    return TableCandidates(pa.table(columns), Budget(budget), TASKS)
+    return ShardCandidates((pa.table(columns),), Budget(budget), TASKS)
 
 
-def picked(candidates: TableCandidates) -> list[str]:
+def picked(candidates: ShardCandidates) -> list[str]:
     return [pick.id for pick in PAIR.select(candidates, rng_of(0))]
 
 
@@ -73,7 +73,9 @@ def test_picks_match_the_reference(shared: Path) -> None:
     candidates = pool(values, keys, np.zeros(len(keys)), k)
     assert picked(candidates) == [str(id) for id in expected]
     order = rng_of("shards").permutation(len(keys))  # as other shards would deliver the rows
-    assert picked(replace(candidates, scored=candidates.scored.take(pa.array(order)))) == [str(id) for id in expected]
+    assert picked(replace(candidates, shards=(candidates.table().take(pa.array(order)),))) == [
+        str(id) for id in expected
+    ]
 
 
 @settings(derandomize=True, max_examples=30, deadline=None)

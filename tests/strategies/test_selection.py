@@ -1,4 +1,4 @@
-"""Exact choices: the golden order, any split into shards, greedy k-centre."""
+"""The k best: the golden order, any split into shards and workers."""
 
 from pathlib import Path
 
@@ -6,8 +6,24 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from strategies.selection import KCenterShard, k_center, k_center_over, merge_top_k, top_k
+from strategies.selection import Leaders, last_digits, top_k, top_k_over, value_words
+
+Floats, Keys, Rows = NDArray[np.float64], NDArray[np.uint64], NDArray[np.int64]
+
+
+def over_shards(values: Floats, keys: Keys, shards: list[Rows], k: int, workers: int = 3) -> Rows:
+    """Rows of the k best, each shard passing by one of the workers."""
+    held = [Leaders(k) for _ in range(workers)]
+    for number, shard in enumerate(shards):
+        held[number % workers].offer(values[shard], keys[shard], shard)
+    owners, places = top_k_over(held, k)
+    home = np.zeros(len(values), np.int64)
+    for number, shard in enumerate(shards):
+        home[shard] = number % workers
+    assert (home[places] == owners).all()
+    return places
 
 
 def test_the_total_order_of_the_reference(shared: Path) -> None:
@@ -17,9 +33,7 @@ def test_the_total_order_of_the_reference(shared: Path) -> None:
         assert ids[top_k(-scores, ids, k)].tolist() == golden["top_k_low"].tolist()
         order = golden["shard"]
         shards = [np.flatnonzero(order == s) for s in np.unique(order)]
-        kept = [rows[top_k(scores[rows], ids[rows], k)] for rows in shards]
-        merged = merge_top_k([(scores[rows], ids[rows]) for rows in kept], k)
-        assert [int(ids[kept[s][r]]) for s, r in merged] == golden["top_k_high"].tolist()
+        assert ids[over_shards(scores, ids, shards, k)].tolist() == golden["top_k_high"].tolist()
 
 
 def test_nan_is_after_minus_infinity_and_ties_go_by_key() -> None:
@@ -28,7 +42,8 @@ def test_nan_is_after_minus_infinity_and_ties_go_by_key() -> None:
     assert top_k(values, keys, 99).tolist() == [4, 3, 2, 1, 0, 5]
     assert top_k(values, keys, 0).tolist() == []
     assert top_k(values[:0], keys[:0], 3).tolist() == []
-    assert merge_top_k([], 3) == []
+    assert [len(found) for found in top_k_over([], 3)] == [0, 0]
+    assert [len(found) for found in top_k_over([Leaders(3)], 3)] == [0, 0]
 
 
 VALUES = st.lists(st.sampled_from([0.0, -0.0, 0.5, 1.0, -np.inf, np.nan, 0.25]), min_size=0, max_size=90)
@@ -43,55 +58,46 @@ def test_any_number_of_shards_gives_the_same_ids(values: list[float], k: int, sh
     brute = sorted(range(len(scores)), key=lambda i: (np.isnan(scores[i]), -np.nan_to_num(scores[i]), keys[i]))[:k]
     home = rng.integers(0, shards, len(values))
     rows = [np.flatnonzero(home == s) for s in range(shards)]
-    kept = [r[top_k(scores[r], keys[r], k)] for r in rows]
-    merged = merge_top_k([(scores[r], keys[r]) for r in kept], k)
-    assert [int(kept[s][r]) for s, r in merged] == brute
+    assert over_shards(scores, keys, rows, k, workers=1 + seed % 5).tolist() == brute
     assert top_k(scores, keys, k).tolist() == brute
 
 
-@pytest.mark.parametrize("case", ["a", "b", "c"])
-def test_k_center_matches_the_reference(shared: Path, case: str) -> None:
-    with np.load(shared / "golden" / "coreset.npz") as golden:
-        features, labeled = golden["features"], np.zeros(600, dtype=bool)
-        labeled[golden[f"{case}_labeled"]] = True
-        expected = golden[f"{case}_selected_in_order"].tolist()
-        left = golden[f"{case}_min_distances_after"]
-    keys = np.arange(600, dtype=np.uint64)
-    assert k_center(features, labeled, len(expected), keys).tolist() == expected
-    shard = KCenterShard(features, keys, ~labeled)
-    shard.cover(features[labeled])
-    k_center_over([shard], len(expected))
-    np.testing.assert_allclose(np.sqrt(shard.nearest), left, atol=1e-6)
+def test_a_worker_forgets_what_cannot_be_among_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("strategies.selection._SLACK", 10)
+    rng = np.random.default_rng(1)
+    values, keys = rng.random(5000), rng.permutation(5000).astype(np.uint64)
+    values[::7] = 0.99  # ties across the threshold
+    leaders, held = Leaders(20), []
+    for start in range(0, 5000, 50):
+        rows = np.arange(start, start + 50)
+        leaders.offer(values[rows], keys[rows], rows)
+        held.append(len(leaders._values) + sum(len(new) for new, _, _ in leaders._new))
+    assert max(held) <= 4 * 20 + 10 + 50
+    assert top_k_over([leaders], 20)[1].tolist() == top_k(values, keys, 20).tolist()
 
 
-@settings(derandomize=True, max_examples=12, deadline=None)
-@given(seed=st.integers(0, 2**32), labeled=st.sampled_from([0, 1, 9]), duplicates=st.booleans())
-def test_k_center_is_the_same_for_any_number_of_shards(seed: int, labeled: int, duplicates: bool) -> None:
-    rng = np.random.default_rng(seed)
-    features = rng.normal(size=(120, 5)).astype(np.float32)
-    if duplicates:
-        features = np.round(features)
-    keys = rng.permutation(120).astype(np.uint64)
-    mask = np.zeros(120, dtype=bool)
-    mask[:labeled] = True
-    expected = k_center(features, mask, 20, keys).tolist()
-    assert len(set(expected)) == 20
-    assert not mask[expected].any()
-    for count in (2, 7, 64):
-        home = rng.integers(0, count, 120)
-        rows = [np.flatnonzero(home == s) for s in range(count)]
-        shards = [KCenterShard(features[r], keys[r], ~mask[r]) for r in rows]
-        for shard in shards:
-            shard.cover(features[mask])
-        assert [int(rows[s][r]) for s, r in k_center_over(shards, 20)] == expected
+def test_rounds_stop_when_the_best_are_told_from_the_rest() -> None:
+    leaders = Leaders(3)
+    leaders.offer(np.array([4.0, 2.0, 1.0]), np.arange(3, dtype=np.uint64), np.arange(3))
+    asked = []
+
+    def count(prefix: tuple[int, ...]) -> NDArray[np.int64]:
+        asked.append(prefix)
+        return leaders.count(prefix)
+
+    assert last_digits(count, 2) is not None
+    assert asked == [()]  # the first digit tells 2 from 1
+    leaders = Leaders(3)
+    leaders.offer(np.full(3, 0.5), np.array([2**64 - 1, 2**64 - 2, 1], dtype=np.uint64), np.arange(3))
+    assert len(last_digits(leaders.count, 2) or ()) == 8  # equal values, keys that differ in the last bit
+    assert last_digits(leaders.count, 0) is None
 
 
-def test_k_center_takes_a_distance_and_stops_when_nothing_is_left() -> None:
-    features = np.array([[0.0], [1.0], [4.0], [9.0]])
-    keys = np.array([3, 2, 1, 0], dtype=np.uint64)
-    mask = np.array([True, False, False, False])
-    closest = lambda rows, centres: -np.abs(rows - centres[:, 0])  # noqa: E731 - the nearest first
-    assert k_center(features, mask, 9, keys).tolist() == [3, 2, 1]
-    assert k_center(features, mask, 1, keys, closest).tolist() == [1]
-    with pytest.raises(ValueError, match="finite"):
-        k_center(features * np.nan, mask, 1, keys)
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(st.lists(st.floats(), min_size=2, max_size=20))
+def test_words_are_in_the_order_of_the_values(values: list[float]) -> None:
+    numbers = np.array(values)
+    words = value_words(numbers).tolist()
+    places = [(np.isnan(v), -np.nan_to_num(v, neginf=-np.inf, posinf=np.inf)) for v in values]
+    for a, place in zip(words, places, strict=True):
+        assert [a < b for b in words] == [place < other for other in places]

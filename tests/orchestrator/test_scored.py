@@ -1,0 +1,43 @@
+"""One strategy's columns of a file of several."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from orchestrator.errors import RunError
+from orchestrator.scored import ScoredShard
+from orchestrator.scoring import score_rows
+from orchestrator.store import write_table
+from strategies.base import Budget, Score
+from strategies.candidates import ShardCandidates
+
+SCORES = {
+    "random": [Score(0.5), Score(0.25)],
+    "core": [Score(1.0, {"a": 2.0}, np.ones(3, np.float32)), Score(2.0, {"a": 3.0}, np.zeros(3, np.float32))],
+}
+
+
+def test_one_strategy_of_a_file_of_several(tmp_path: Path) -> None:
+    rows = score_rows(SCORES, ["x", "y"], [2**64 - 1, 4])
+    assert rows.column_names == ["id", "key", "random.value", "core.value", "core.a", "core.summary"]
+    path = tmp_path / "shard.parquet"
+    write_table(path, rows.append_column("labeled", pa.array([False, False])))
+    core = ScoredShard(path, "core")
+    assert core.column_names == ["id", "key", "labeled", "value", "parts.a", "summary"]
+    assert core.num_rows == 2
+    assert ShardCandidates((core,), Budget(1), ()).top_k(key="a") == ["y"]
+    assert core.select(["value", "id"]).to_pydict() == {"value": [1.0, 2.0], "id": ["x", "y"]}
+    assert ScoredShard(path, "random").column_names == ["id", "key", "labeled", "value"]
+    with pytest.raises(ValueError, match="'other' has no scores"):
+        ScoredShard(path, "other").select(["value"])
+    with pytest.raises(ValueError, match="part 'value'"):
+        score_rows({"s": [Score(1.0, {"value": 1.0})]}, ["x"], [1])
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "shard.parquet"
+    path.write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(RunError, match=r"shard.parquet: is not readable as parquet"):
+        _ = ScoredShard(path, "core").num_rows
