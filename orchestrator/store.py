@@ -94,10 +94,10 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         return file.read(columns)
 
 
-def read_schema(path: Path) -> tuple[int, tuple[str, ...]]:
-    """The number of rows and the columns of a parquet file; RunError when it is damaged."""
+def read_metadata(path: Path) -> pq.FileMetaData:
+    """What the foot of a parquet file says; RunError when it is damaged."""
     with _parquet(path) as file:
-        return file.metadata.num_rows, tuple(file.schema_arrow.names)
+        return file.metadata
 
 
 @contextmanager

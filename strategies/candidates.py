@@ -1,6 +1,7 @@
 """Scored images in shards, as a strategy's ``select`` sees them: never more of them in memory than is asked for."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -46,35 +47,18 @@ class ShardCandidates:
 
     def top_k(self, k: int | None = None, key: str = "value") -> list[str]:
         """Ids of the k best unlabeled images: value descending, then key; ValueError on NaN and +inf."""
-        leaders, starts = Leaders(self._count(k)), self._starts()
-        for number, shard in self._filled():
-            column = _named(shard, key)
-            table = shard.select([column, "key", "labeled"])
-            rows = np.flatnonzero(~_array(table["labeled"], np.bool_))
-            values = _array(table[column], np.float64)[rows]
-            if len(values) and not values.max() < np.inf:
-                wrong = int(np.flatnonzero(~(values < np.inf))[0])
-                raise ValueError(
-                    f"column {key!r} is {values[wrong]} for image {_ids(shard, rows[[wrong]])[0]!r}; "
-                    "expected finite values or -inf"
-                )
-            leaders.offer(values, _array(table["key"], np.uint64)[rows], starts[number] + rows)
-        return self._given_out(top_k_over([leaders], leaders.k)[1], starts)
+        k = self._count(k)
+        return self._given_out(top_k_over([leaders(self.shards, k, key)], k)[1])
 
     def k_center(self, k: int | None = None, distance: Callable[..., NDArray[np.float64]] | None = None) -> list[str]:
         """Ids of k unlabeled images, farthest first over ``summary``; the labeled images are the first centres.
 
         Holds the summaries of all images, and little more.
         """
-        starts = self._starts()
+        starts = _starts(self.shards)
         labeled, keys = np.zeros(starts[-1], bool), np.zeros(starts[-1], np.uint64)
         features = np.zeros((0, 0), np.float32)
-        for number, shard in self._filled():
-            if "summary" not in shard.column_names:
-                raise ValueError(
-                    "k_center needs the column 'summary', which was not scored; let score() answer a summary"
-                )
-            table = shard.select(["summary", "key", "labeled"])
+        for number, table in _tables(self.shards, lambda shard: [_summary(shard), "key", "labeled"]):
             numbers = summaries(table["summary"])
             if not features.size:
                 features = np.empty((starts[-1], numbers.shape[1]), np.float32)
@@ -85,7 +69,7 @@ class ShardCandidates:
             labeled[part] = _array(table["labeled"], np.bool_)
         if labeled.all():
             return []
-        return self._given_out(k_center(features, labeled, self._count(k), keys, distance), starts)
+        return self._given_out(k_center(features, labeled, self._count(k), keys, distance))
 
     def rows(self, ids: Sequence[str]) -> pa.Table:
         """The score rows of these ids, in this order; ValueError for an id that was not scored."""
@@ -113,14 +97,9 @@ class ShardCandidates:
     def _count(self, k: int | None) -> int:
         return int(self.budget.amount) if k is None else k
 
-    def _starts(self) -> NDArray[np.int64]:
-        return np.cumsum([0, *(shard.num_rows for shard in self.shards)], dtype=np.int64)
-
-    def _filled(self) -> Iterator[tuple[int, Shard]]:
-        return ((number, shard) for number, shard in enumerate(self.shards) if shard.num_rows)
-
-    def _given_out(self, places: NDArray[np.int64], starts: NDArray[np.int64]) -> list[str]:
+    def _given_out(self, places: NDArray[np.int64]) -> list[str]:
         """The ids at these places of the whole, in this order; remembered."""
+        starts = _starts(self.shards)
         number = np.searchsorted(starts, places, side="right") - 1
         rows = places - starts[number]
         ids = np.empty(len(places), object)
@@ -132,11 +111,27 @@ class ShardCandidates:
 
     def _find(self, ids: Sequence[str]) -> None:
         wanted = set(ids) - self._places.keys()
-        for number, shard in self._filled():
+        for number, shard in _filled(self.shards):
             found = shard.select(["id"])["id"].to_pylist()
             self._places.update((id, (number, row)) for row, id in enumerate(found) if id in wanted)
         if missing := wanted - self._places.keys():
             raise ValueError(f"image {min(missing)!r} was not scored; ask for ids of this pool")
+
+
+def leaders(shards: Sequence[Shard], k: int, key: str = "value") -> Leaders:
+    """The k best unlabeled rows of these shards, by their numbers over all of them; ValueError on NaN and +inf."""
+    found, starts = Leaders(k), _starts(shards)
+    for number, table in _tables(shards, lambda shard: [_named(shard, key), "key", "labeled"]):
+        column = table.column_names[0]
+        values = _array(table[column], np.float64)
+        open = ~_array(table["labeled"], np.bool_) if pc.any(table["labeled"]).as_py() else None
+        if not values.max() < np.inf:  # a NaN or +inf, perhaps of an image that is labeled
+            wrong = np.flatnonzero(~(values < np.inf) & (True if open is None else open))
+            if len(wrong):
+                value, id = values[wrong[0]], _ids(shards[number], wrong[:1])[0]
+                raise ValueError(f"column {key!r} is {value} for image {id!r}; expected finite values or -inf")
+        found.offer(values, _array(table["key"], np.uint64), int(starts[number]), open)
+    return found
 
 
 _LENGTHS = "column 'summary' has rows of different lengths; expected one length for all images"
@@ -157,6 +152,32 @@ def unlabeled(table: pa.Table) -> pa.Table:
     return table.filter(pc.invert(table["labeled"]))
 
 
+def _starts(shards: Sequence[Shard]) -> NDArray[np.int64]:
+    """The number of each shard's first row over all of them; last, how many rows there are."""
+    return np.cumsum([0, *(shard.num_rows for shard in shards)], dtype=np.int64)
+
+
+def _filled(shards: Sequence[Shard]) -> list[tuple[int, Shard]]:
+    return [(number, shard) for number, shard in enumerate(shards) if shard.num_rows]
+
+
+def _tables(shards: Sequence[Shard], columns: Callable[[Shard], list[str]]) -> Iterator[tuple[int, pa.Table]]:
+    """These columns of each shard that has rows, with its number; the next one is read meanwhile."""
+    filled = _filled(shards)
+    with ThreadPoolExecutor(1) as reader:
+        coming = [reader.submit(shard.select, columns(shard)) for _, shard in filled[:1]]
+        for place, (number, _) in enumerate(filled):
+            table = coming.pop().result()
+            coming = [reader.submit(shard.select, columns(shard)) for _, shard in filled[place + 1 : place + 2]]
+            yield number, table
+
+
+def _summary(shard: Shard) -> str:
+    if "summary" not in shard.column_names:
+        raise ValueError("k_center needs the column 'summary', which was not scored; let score() answer a summary")
+    return "summary"
+
+
 def _named(shard: Shard, column: str) -> str:
     names = shard.column_names
     name = column if column in names else f"parts.{column}"
@@ -166,7 +187,8 @@ def _named(shard: Shard, column: str) -> str:
 
 
 def _array(column: pa.ChunkedArray, kind: type[np.generic]) -> NDArray[Any]:
-    numbers: NDArray[Any] = column.to_numpy().astype(kind, copy=False)
+    whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # one chunk is not copied
+    numbers: NDArray[Any] = whole.to_numpy(zero_copy_only=False).astype(kind, copy=False)
     return numbers
 
 

@@ -54,11 +54,18 @@ class Leaders:
         self._values, self._keys, self._places = np.zeros(0), np.zeros(0, np.uint64), np.zeros(0, np.int64)
         self._new: list[tuple[NDArray[np.float64], NDArray[np.uint64], NDArray[np.int64]]] = []
 
-    def offer(self, values: NDArray[np.floating], keys: NDArray[np.uint64], places: NDArray[np.int64]) -> None:
-        """Take the rows of the next shard into account; ``places`` are the caller's names of them."""
+    def offer(
+        self,
+        values: NDArray[np.floating],
+        keys: NDArray[np.uint64],
+        first: int = 0,
+        open: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Take the ``open`` rows of the next shard into account; the place of its first row is ``first``."""
         numbers: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
-        rows = np.flatnonzero(~(numbers < self._last))  # not "at least": a NaN is neither
-        self._new.append((numbers[rows], np.asarray(keys, dtype=np.uint64)[rows], places[rows]))
+        wanted = ~(numbers < self._last)  # not "at least": a NaN is neither
+        rows = np.flatnonzero(wanted if open is None else wanted & open)
+        self._new.append((numbers[rows], np.asarray(keys, dtype=np.uint64)[rows], rows + first))
         if sum(len(values) for values, _, _ in self._new) > 3 * self.k + _SLACK:
             self._cut()
 

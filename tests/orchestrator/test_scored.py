@@ -36,6 +36,17 @@ def test_one_strategy_of_a_file_of_several(tmp_path: Path) -> None:
         score_rows({"s": [Score(1.0, {"value": 1.0})]}, ["x"], [1])
 
 
+def test_what_is_labeled_is_read_where_anything_is(tmp_path: Path) -> None:
+    rows = score_rows(SCORES, ["x", "y"], [7, 4])
+    for name, labeled in (("none", [False, False]), ("one", [True, False]), ("empty", [])):
+        path = tmp_path / name
+        write_table(path, rows.slice(0, len(labeled)).append_column("labeled", pa.array(labeled, pa.bool_())))
+        shard = ScoredShard(path, "core")
+        assert shard.select(["labeled"]).to_pydict() == {"labeled": labeled}
+        assert shard.select(["key", "labeled", "id"]).column_names == ["key", "labeled", "id"]
+        assert ShardCandidates((shard,), Budget(2), ()).top_k() == {"none": ["y", "x"], "one": ["y"], "empty": []}[name]
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "shard.parquet"
     path.write_bytes(b"PAR1 and then nothing")

@@ -17,7 +17,9 @@ def over_shards(values: Floats, keys: Keys, shards: list[Rows], k: int, workers:
     """Rows of the k best, each shard passing by one of the workers."""
     held = [Leaders(k) for _ in range(workers)]
     for number, shard in enumerate(shards):
-        held[number % workers].offer(values[shard], keys[shard], shard)
+        first, stop = (shard.min(), shard.max() + 1) if len(shard) else (0, 0)
+        inside = np.isin(np.arange(first, stop), shard)  # of a range of rows, those that are open
+        held[number % workers].offer(values[first:stop], keys[first:stop], first, inside)
     owners, places = top_k_over(held, k)
     home = np.zeros(len(values), np.int64)
     for number, shard in enumerate(shards):
@@ -69,8 +71,7 @@ def test_a_worker_forgets_what_cannot_be_among_the_best(monkeypatch: pytest.Monk
     values[::7] = 0.99  # ties across the threshold
     leaders, held = Leaders(20), []
     for start in range(0, 5000, 50):
-        rows = np.arange(start, start + 50)
-        leaders.offer(values[rows], keys[rows], rows)
+        leaders.offer(values[start : start + 50], keys[start : start + 50], start)
         held.append(len(leaders._values) + sum(len(new) for new, _, _ in leaders._new))
     assert max(held) <= 4 * 20 + 10 + 50
     assert top_k_over([leaders], 20)[1].tolist() == top_k(values, keys, 20).tolist()
@@ -78,7 +79,7 @@ def test_a_worker_forgets_what_cannot_be_among_the_best(monkeypatch: pytest.Monk
 
 def test_rounds_stop_when_the_best_are_told_from_the_rest() -> None:
     leaders = Leaders(3)
-    leaders.offer(np.array([4.0, 2.0, 1.0]), np.arange(3, dtype=np.uint64), np.arange(3))
+    leaders.offer(np.array([4.0, 2.0, 1.0]), np.arange(3, dtype=np.uint64))
     asked = []
 
     def count(prefix: tuple[int, ...]) -> NDArray[np.int64]:
@@ -88,7 +89,7 @@ def test_rounds_stop_when_the_best_are_told_from_the_rest() -> None:
     assert last_digits(count, 2) is not None
     assert asked == [()]  # the first digit tells 2 from 1
     leaders = Leaders(3)
-    leaders.offer(np.full(3, 0.5), np.array([2**64 - 1, 2**64 - 2, 1], dtype=np.uint64), np.arange(3))
+    leaders.offer(np.full(3, 0.5), np.array([2**64 - 1, 2**64 - 2, 1], dtype=np.uint64))
     assert len(last_digits(leaders.count, 2) or ()) == 8  # equal values, keys that differ in the last bit
     assert last_digits(leaders.count, 0) is None
 
