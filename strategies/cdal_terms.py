@@ -6,7 +6,7 @@ ones counting more. Two images are compared class by class, over the classes tha
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -168,11 +168,9 @@ def _distance(
     rows: Floats, others: Floats, regions: int, aggregate: Aggregate, no_common: NoCommon, along: tuple[str, str]
 ) -> Floats:
     product, by_class = along
-    half = others.shape[1] // 2
-    turned = np.concatenate([others[:, half:], others[:, :half]], axis=1)
     (held, inner), (other_held, other_inner) = _classes(rows, regions, by_class), _classes(others, regions, by_class)
     common = np.einsum(product, held, other_held)
-    crossed = np.einsum(product, rows, turned)  # <= 0, as is what it is taken from
+    crossed = np.einsum(product, rows, _turned(others))  # <= 0, as is what it is taken from
     total: Floats = (np.einsum(product, inner, other_held) + np.einsum(product, held, other_inner) - crossed) / 2
     total[total <= _ROUNDING * -crossed] = 0.0
     if aggregate == "mean":
@@ -193,23 +191,27 @@ def _bound(
     side: int,
 ) -> NDArray[np.floating]:
     """Bounds ``[n, m]`` of one task's distances: all terms are <= 0, so sums err by a share of what they are."""
-    half, regions = rows.shape[1] // 2, terms.shape[1] // 2
-    held, other_held = terms[:, :regions], centre_terms[:, :regions].T
-    crossed = rows[:, :half] @ centres[:, half:].T
-    crossed += rows[:, half:] @ centres[:, :half].T
-    inner = terms[:, regions:] @ other_held
-    inner += held @ centre_terms[:, regions:].T
+    width, regions = rows.shape[1], terms.shape[1] // 2
     number = np.finfo(rows.dtype)
-    slack = side * ((half + 16) * float(number.eps) + _ROUNDING)
-    found: NDArray[np.floating] = ((1 - slack) * inner - (1 + slack) * crossed) / 2 + side * float(number.tiny) * half
+    slack = side * ((width / 2 + 16) * float(number.eps) + _ROUNDING)
+    found: NDArray[np.floating] = rows @ (-(1 + slack) / 2 * _turned(centres)).T.astype(rows.dtype)
+    found += terms @ ((1 - slack) / 2 * _turned(centre_terms)).T.astype(rows.dtype)
+    found += side * float(number.tiny) * width
     if aggregate == "sum" and no_common == "zero":
         return found
-    common = held @ other_held
+    held = terms[:, :regions]
+    common = held @ centre_terms[:, :regions].T
     if aggregate == "mean":
         found /= np.maximum(common, 1)
     if no_common == "skip":
         found[(common == 0) & (held.sum(axis=1, keepdims=True) > 0)] = np.inf
     return found
+
+
+def _turned(rows: NDArray[Any]) -> NDArray[Any]:
+    """The two halves of each row in the other order."""
+    half = rows.shape[1] // 2
+    return np.concatenate([rows[:, half:], rows[:, :half]], axis=1)
 
 
 def _classes(rows: Floats, regions: int, by_class: str) -> tuple[Floats, Floats]:

@@ -7,62 +7,26 @@ import pytest
 import torch
 
 from strategies.boxmask_terms import BoxTable, Rules, boxmask_scores, on_classes
-from strategies.views import boxmask_windows, crop_windows
+from strategies.views import crop_windows
+from tests.golden import BOXMASK_VARIANTS, boxmask_pipeline, boxmask_table, boxmask_value, load
 
-VARIANTS = {
-    "default": Rules(),
-    "eps1e3": Rules(eps=1e-3),
-    "eps1e8": Rules(eps=1e-8),
-    "empty_one": Rules(empty="one"),
-    "empty_box": Rules(empty="box"),
-    "support_det": Rules(support="det"),
-    "soft_seg": Rules(soft_seg=True),
-    "tau05": Rules(tau=0.5),
-}
 PRECISIONS = {"float32": (torch.float32, 1e-5), "float64": (torch.float64, 1e-8)}
 
 
-def load(shared: Path, name: str) -> dict[str, np.ndarray]:
-    with np.load(shared / "golden" / f"{name}.npz") as file:
-        return dict(file)
-
-
-def golden_table(golden, names, dtype) -> tuple[BoxTable, torch.Tensor]:
-    """Cases of one class map as one batch."""
-    of = {
-        key: [torch.from_numpy(golden[f"{n}/{key}"]) for n in names]
-        for key in ("seg_prob", "boxes", "labels", "det_prob", "crop_prob", "windows", "det_to_seg")
-    }
-    to_seg = of["det_to_seg"][0]
-    labels = to_seg[torch.cat(of["labels"])]
-    crops = torch.cat(of["crop_prob"])[torch.arange(len(labels)), labels.clamp(min=0)]
-    windows = torch.cat(of["windows"])
-    return BoxTable(
-        seg_probs=torch.stack(of["seg_prob"]).to(dtype),
-        image=torch.repeat_interleave(torch.tensor([len(b) for b in of["boxes"]])),
-        boxes=torch.cat(of["boxes"]).to(dtype),
-        labels=labels,
-        class_probs=torch.cat(of["det_prob"]).to(dtype),
-        crop_probs=crops.to(dtype),
-        windows=windows[:, [0, 1, 2, 2]].to(dtype),
-    ), to_seg
-
-
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", BOXMASK_VARIANTS)
 def test_all_cases_match_the_loops(shared: Path, variant: str, precision: str) -> None:
     golden = load(shared, "boxmask_scores")
     dtype, tolerance = PRECISIONS[precision]
     for name in golden["case_names"]:
-        table, to_seg = golden_table(golden, [name], dtype)
-        found = boxmask_scores(table, to_seg, VARIANTS[variant])
+        table, to_seg = boxmask_table(golden, [name], dtype)
+        found = boxmask_scores(table, to_seg, BOXMASK_VARIANTS[variant])
         expected = {k: golden[f"{name}/expect_{variant}/{k}"] for k in ("s_loc", "s_cls", "s_seg", "bm_area", "score")}
         np.testing.assert_array_equal(found.area, expected["bm_area"])
         for key in ("s_loc", "s_cls"):
             np.testing.assert_allclose(getattr(found, key), expected[key], rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(found.s_seg[0], expected["s_seg"], rtol=tolerance, atol=tolerance)
-        best = max((found.s_loc + found.s_cls).tolist(), default=0.0)
-        np.testing.assert_allclose(float(found.s_seg[0]) + best, expected["score"], rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(boxmask_value(found), expected["score"], rtol=tolerance, atol=tolerance)
         if variant == "default":
             np.testing.assert_array_equal(found.union[0], golden[f"{name}/expect_default/union"])
 
@@ -70,9 +34,9 @@ def test_all_cases_match_the_loops(shared: Path, variant: str, precision: str) -
 def test_a_batch_equals_its_images_alone_to_the_last_bit(shared: Path) -> None:
     golden = load(shared, "boxmask_scores")
     same = [n for n in golden["case_names"] if golden[f"{n}/det_to_seg"].tolist() == [4, 5, 6, 7, 8]]
-    for rules in VARIANTS.values():
-        together = boxmask_scores(*golden_table(golden, same, torch.float32), rules)
-        alone = [boxmask_scores(*golden_table(golden, [n], torch.float32), rules) for n in same]
+    for rules in BOXMASK_VARIANTS.values():
+        together = boxmask_scores(*boxmask_table(golden, same, torch.float32), rules)
+        alone = [boxmask_scores(*boxmask_table(golden, [n], torch.float32), rules) for n in same]
         for key in ("s_loc", "s_cls", "s_seg", "area", "union"):
             assert torch.equal(getattr(together, key), torch.cat([getattr(one, key) for one in alone])), key
 
@@ -80,36 +44,16 @@ def test_a_batch_equals_its_images_alone_to_the_last_bit(shared: Path) -> None:
 @pytest.mark.parametrize("case", ["e0", "e1", "e2"])
 def test_from_image_to_score(shared: Path, case: str) -> None:
     golden = load(shared, "boxmask_end_to_end")
-    of = {k.split("/")[1]: torch.from_numpy(golden[k]) for k in golden if k.startswith(case + "/")}
-    weight, bias = (torch.from_numpy(golden[k]).double() for k in ("weight", "bias"))
-    to_seg = torch.from_numpy(golden["det_to_seg"])
-
-    def network(images: torch.Tensor) -> torch.Tensor:
-        return torch.softmax(torch.einsum("kc,nchw->nkhw", weight, images) + bias[:, None, None], 1)
-
-    image, boxes, labels = of["image"][None].double(), of["boxes"].double(), to_seg[of["labels"]]
-    windows = boxmask_windows(boxes)
-    np.testing.assert_allclose(windows, of["expect_windows"], atol=1e-9)
-    crops = crop_windows(
-        image, torch.zeros(len(boxes), dtype=torch.int64), windows, int(of["crop_size"]), int(of["points_per_bin"])
-    )
-    np.testing.assert_allclose(crops, of["expect_crop_images"], atol=1e-6)
-    table = BoxTable(
-        seg_probs=network(image),
-        image=torch.zeros(len(boxes), dtype=torch.int64),
-        boxes=boxes,
-        labels=labels,
-        class_probs=of["det_prob"].double(),
-        crop_probs=network(crops)[torch.arange(len(boxes)), labels],
-        windows=windows[:, [0, 1, 2, 2]],
-    )
-    found = boxmask_scores(table, to_seg)
-    np.testing.assert_array_equal(found.area, of["expect_bm_area"])
-    np.testing.assert_array_equal(found.union[0], of["expect_union"])
-    np.testing.assert_allclose(found.s_loc, of["expect_s_loc"], atol=5e-9)
-    np.testing.assert_allclose(found.s_cls, of["expect_s_cls"], atol=5e-7)
-    np.testing.assert_allclose(found.s_seg[0], of["expect_s_seg"], atol=5e-9)
-    np.testing.assert_allclose(found.s_seg[0] + (found.s_loc + found.s_cls).max(), of["expect_score"], atol=5e-7)
+    expected = {k.partition("/expect_")[2]: golden[k] for k in golden if k.startswith(f"{case}/expect_")}
+    windows, crops, found = boxmask_pipeline(golden, case)
+    np.testing.assert_allclose(windows, expected["windows"], rtol=0, atol=5e-9)
+    np.testing.assert_allclose(crops, expected["crop_images"], atol=1e-7)  # and rtol 1e-7: kept in float32
+    np.testing.assert_array_equal(found.area, expected["bm_area"])
+    np.testing.assert_array_equal(found.union[0], expected["union"])
+    for key in ("s_loc", "s_cls"):
+        np.testing.assert_allclose(getattr(found, key), expected[key], rtol=0, atol=5e-9)
+    np.testing.assert_allclose(found.s_seg[0], expected["s_seg"], rtol=0, atol=5e-9)
+    np.testing.assert_allclose(boxmask_value(found), expected["score"], rtol=0, atol=5e-9)
 
 
 def test_a_window_never_gets_a_second_point_a_bin_by_rounding() -> None:
@@ -144,3 +88,53 @@ def test_outside_the_boxes_is_not_outside_the_masks() -> None:
     to_seg = torch.tensor([1])
     assert boxmask_scores(table, to_seg, Rules(outside="masks")).s_seg.tolist() == [1.0]
     assert boxmask_scores(table, to_seg, Rules(outside="boxes")).s_seg.tolist() == [0.0]
+
+
+def one_box(seg: torch.Tensor, box: list[float], probs: list[float], label: int = 1) -> BoxTable:
+    """A box in an image of ``seg [K, h, w]``, whose crop is the object everywhere."""
+    height, width = seg.shape[1:]
+    return BoxTable(
+        seg_probs=seg[None],
+        image=torch.tensor([0]),
+        boxes=torch.tensor([box]),
+        labels=torch.tensor([label]),
+        class_probs=torch.tensor([probs]),
+        crop_probs=torch.ones(1, 4, 4),
+        windows=torch.tensor([[0.0, 0.0, width, height]]),
+    )
+
+
+def test_of_equal_classes_the_lowest_wins() -> None:
+    seg = torch.tensor([0.4, 0.4, 0.2])[:, None, None].expand(3, 4, 8).contiguous()
+    found = boxmask_scores(one_box(seg, [0.0, 0.0, 4.0, 4.0], [1.0]), torch.tensor([1]))
+    assert found.s_loc.tolist() == [1.0]  # the box's class is the second of the two
+    assert found.s_seg.tolist() == [0.0]
+    found = boxmask_scores(one_box(seg, [0.0, 0.0, 4.0, 4.0], [1.0], 0), torch.tensor([0]))
+    assert found.s_loc.tolist() == [0.0]
+    assert found.s_seg.tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("box", "area"),
+    [
+        ([3.0, 2.0, 3.0, 2.0], 1),  # a point
+        ([3.2, 1.0, 3.2, 4.0], 3),  # without width
+        ([-5.0, -5.0, 1.5, 1.0], 2),  # partly outside
+        ([7.5, 3.5, 99.0, 99.0], 1),
+        ([8.0, 0.0, 9.0, 4.0], 0),  # wholly outside: its left edge is the image's right one
+        ([-3.0, 0.0, 0.0, 4.0], 0),
+    ],
+)
+def test_a_box_has_at_least_a_pixel_unless_it_is_off_the_image(box: list[float], area: int) -> None:
+    seg = torch.full((2, 4, 8), 0.5)
+    found = boxmask_scores(one_box(seg, box, [1.0]), torch.tensor([1]))
+    assert found.area.tolist() == [area]
+    assert all(torch.isfinite(x).all() for x in (found.s_loc, found.s_cls, found.s_seg))
+    assert bool(found.s_cls[0] > 0) == (area > 0)
+
+
+@pytest.mark.parametrize("eps", [1e-2, 1e-3, 1e-6, 1e-8])
+def test_the_floor_decides_how_much_total_disagreement_counts(eps: float) -> None:
+    seg = torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand(3, 4, 8).contiguous()
+    found = boxmask_scores(one_box(seg, [0.0, 0.0, 4.0, 4.0], [1.0]), torch.tensor([1]), Rules(eps=eps))
+    assert float(found.s_cls[0]) == pytest.approx(np.log(1 / eps) * (1 - eps) / (1 + 2 * eps), rel=1e-5)

@@ -1,8 +1,5 @@
 """The arithmetic of CALD against the authors' function and a plain loop; the same bits in any company."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from itertools import pairwise
 from math import log
 from pathlib import Path
 
@@ -14,7 +11,6 @@ from hypothesis import strategies as st
 from scipy.stats import entropy
 from torch import Tensor
 
-from strategies.base import Seen
 from strategies.cald import Cald
 from strategies.cald_terms import (
     box_distances,
@@ -26,54 +22,15 @@ from strategies.cald_terms import (
     vector_divergence,
     view_consistency,
 )
-from tasks.classes import ClassMap
-from tasks.types import Detections, Prediction
-
-NAMES = ("flip", "cut_out", "smaller_resize", "rotation")
-
-
-def golden_detections(golden: Mapping[str, np.ndarray], name: str) -> list[Detections]:
-    """Of every image; the background, which is first there, comes last."""
-    offsets = golden[f"{name}_off"]
-    found = []
-    for low, high in pairwise(offsets):
-        boxes, scores, probs = (
-            torch.from_numpy(golden[f"{name}_{x}"][low:high]) for x in ("boxes", "scores", "scores_cls")
-        )
-        labels = torch.from_numpy(golden[f"{name}_labels"][low:high]) - 1
-        found.append(Detections(boxes, scores, labels, probs.roll(-1, 1)))
-    return found
-
-
-def score_all(
-    base: Sequence[Detections], views: Sequence[Sequence[Detections]], mapped: Sequence[Sequence[Tensor]], beta: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``(M [B], M_v [B, V], class vectors [B, C])`` with 10 classes, through the public functions."""
-    found = padded(base, 0.0, 1000)
-    refs = references(found)
-    count = len(base)
-    answers = padded([views[v][b] for b in range(count) for v in range(len(views))], 0.0, 1000).view(count, len(views))
-    moved = []
-    for v in range(len(views)):  # the mapped boxes are thinned out as the references are
-        rows = [replace(base[b], boxes=mapped[v][b]) for b in range(count)]
-        moved.append(references(padded(rows, 0.0, 1000)).boxes)
-    per_view = view_consistency(
-        box_distances(torch.stack(moved, 1), refs.one_view(), answers, 10, beta), refs.one_view(), answers
-    )
-    return consistency(per_view), per_view, class_vectors(refs, answers, 10)
+from tasks.types import Detections
+from tests.golden import CALD_VIEWS, cald_scores, cald_seen, inside_smaller, load
 
 
 def test_the_score_is_that_of_the_authors(shared: Path) -> None:
-    with np.load(shared / "golden" / "cald_consistency.npz") as file:
-        golden = dict(file)
-    assert golden["aug_order"].tolist() == list(NAMES)
-    base = golden_detections(golden, "base")
-    views = [golden_detections(golden, name) for name in NAMES]
-    sizes = np.diff(golden["base_off"]).tolist()
-    # of more than 40 boxes the file holds the mapped ones of all
-    mapped = [list(torch.from_numpy(golden[f"{name}_mapped_base_boxes"]).split(sizes)) for name in NAMES]
+    golden = load(shared, "cald_consistency")
+    assert golden["aug_order"].tolist() == list(CALD_VIEWS)
     for beta, name in ((1.3, "consistency"), (1.0, "consistency_beta1.0"), (1.5, "consistency_beta1.5")):
-        m, per_view, vectors = score_all(base, views, mapped, beta)
+        m, per_view, vectors = cald_scores(golden, beta)
         np.testing.assert_allclose(m, golden[name], rtol=0, atol=3e-7)
         if beta == 1.3:
             np.testing.assert_allclose(per_view, golden["consistency_per_aug"], rtol=0, atol=3e-7)
@@ -82,28 +39,14 @@ def test_the_score_is_that_of_the_authors(shared: Path) -> None:
 
 def test_the_whole_strategy_scores_as_the_authors_do(shared: Path) -> None:
     """From detections to the score, boxes mapped by the views' own matrices."""
-    with np.load(shared / "golden" / "cald_consistency.npz") as file:
-        golden = dict(file)
+    golden = load(shared, "cald_consistency")
     strategy = Cald(rotation_offset="official", min_score=0.0)
-    classes = ClassMap(tuple("abcdefghij"), (), (-1,) * 10)
-    base = golden_detections(golden, "base")
-    image = torch.zeros(1, 3, 180, 320)
-    seen = [Seen(str(b), b, (180, 320), classes, 0.5, Prediction({"detection": base[b]}), {}) for b in range(len(base))]
-    for view, name in zip(strategy.views, NAMES, strict=True):
-        matrix = view.render(
-            image, {}, [Prediction({"detection": base[0]})], [np.random.default_rng(0)], image[0, :, 0, 0]
-        )
-        for b, answer in enumerate(golden_detections(golden, name)):
-            views = {**seen[b].views, view: ((Prediction({"detection": answer}), matrix.matrix[0]),)}
-            seen[b] = replace(seen[b], views=views)
-    scores = strategy.score_batch(seen, [])
+    scores = strategy.score_batch(cald_seen(golden, strategy), [])
     found = np.array([[score.parts[f"m_{look}"] for look in strategy.looks] for score in scores])
     expected = golden["consistency_per_aug"]
     np.testing.assert_allclose(found[:, [0, 1, 3]], expected[:, [0, 1, 3]], rtol=0, atol=2e-6)
-    # made-up boxes may reach beyond the resized image; from a network they do not, and are cut off
-    small = golden_detections(golden, "smaller_resize")
-    inside = [bool((d.boxes <= torch.tensor([256.0, 144.0, 256.0, 144.0])).all()) for d in small]
-    assert sum(inside) > 10
+    inside = inside_smaller(golden)
+    assert inside.sum() > 10
     np.testing.assert_allclose(found[inside, 2], expected[inside, 2], rtol=0, atol=2e-6)
     np.testing.assert_allclose([-s.value for s in scores], found.mean(1), rtol=0, atol=1e-6)
     np.testing.assert_allclose(np.stack([s.summary for s in scores]), golden["cls_corrs"], rtol=0, atol=3e-7)

@@ -14,6 +14,7 @@ from scipy.spatial.distance import jensenshannon
 from strategies.base import Budget
 from strategies.candidates import ShardCandidates
 from strategies.class_balance import balanced_ids, candidate_count, class_balance, js_divergence, mean_counts, softmax
+from tests.golden import label_counts
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,6 @@ def candidates(
     return Counted((pa.table(columns),), Budget(budget), ("detection",), counts, images, most)
 
 
-def counts_of(golden: np.lib.npyio.NpzFile, prefix: str = "") -> tuple[np.ndarray, int]:
-    images = len(golden[f"{prefix}lab_off"]) - 1
-    return np.bincount(golden[f"{prefix}lab_labels"] - 1, minlength=10), images
-
-
 def keys(count: int) -> np.ndarray:
     return np.arange(count, dtype=np.uint64)
 
@@ -57,7 +53,7 @@ def keys(count: int) -> np.ndarray:
 @pytest.mark.parametrize(("target", "column"), [("labeled", "default"), ("uniform", "uniform")])
 def test_the_choice_is_that_of_the_authors(shared: Path, case: str, target: str, column: str) -> None:
     with np.load(shared / "golden" / "cald_second_stage.npz") as golden:
-        counts, images = counts_of(golden, f"{case}_")
+        counts, images = label_counts(golden, f"{case}_")
         vectors, budget = golden[f"{case}_cls_corrs"], int(golden[f"{case}_budget"])
         expected = golden[f"{case}_selected_{column}"]
     chosen = class_balance(vectors, counts / images, keys(len(vectors)), budget, target)
@@ -66,7 +62,7 @@ def test_the_choice_is_that_of_the_authors(shared: Path, case: str, target: str,
 
 def test_both_stages_are_those_of_the_authors(shared: Path) -> None:
     with np.load(shared / "golden" / "cald_selection.npz") as golden:
-        counts, images = counts_of(golden)
+        counts, images = label_counts(golden)
         budget, surplus = int(golden["budget"]), float(golden["mr"])
         some = candidates(-golden["uncertainty"], golden["cls_corrs"], budget, counts, images, most=60)
         names = [f"im{i}" for i in golden["stage1_positions"]]
