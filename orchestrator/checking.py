@@ -24,11 +24,12 @@ def check_named_strategy(text: str) -> list[CheckResult]:
 
 
 def check_table(name: str, results: Sequence[CheckResult]) -> Table:
-    """One row a check: what it is called, whether it holds, and why not."""
+    """One row a check: what it is called, whether it holds, and what it demands, or what was found where it fails."""
     table = Table(title=f"{escape(name)}: {sum(r.ok for r in results)} of {len(results)} checks hold")
-    table.add_column("check")
-    table.add_column("")
-    table.add_column("what was found")
+    table.add_column("check", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("what it demands, or what was found")
     for result in results:
-        table.add_row(result.name, "[green]ok[/green]" if result.ok else "[red]fails[/red]", escape(result.why))
+        said = "[green]ok[/green]" if result.ok else "[bold red]FAILED[/bold red]"
+        table.add_row(escape(result.name), said, escape(result.why or result.law))
     return table

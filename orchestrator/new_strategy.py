@@ -20,7 +20,10 @@ TEMPLATES = Path(__file__).parent / "templates" / "strategy"
 LONGEST = 40  # characters of a name: no generated line becomes too long
 FORM = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 # classes that the templates import, and modules that would mean something else beside a pyproject.toml
-TAKEN = ("Detections", "Mapping", "Path", "Prediction", "Score", "Seen", "SegMap", "Strategy", "Tensor")
+TAKEN = (
+    "Check", "Detections", "Direction", "Mapping", "Path", "Prediction", "Score", "Seen", "SegMap", "Strategy",
+    "Tensor",
+)  # fmt: skip
 SPECIAL = ("conftest", "setup", "tests")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from strategies.base import Candidates, Pick, Score, Seen, Strategy, View
+from strategies.base import Candidates, Direction, Pick, Score, Seen, Strategy, View
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,10 @@ class Alternation(Strategy):
     @property
     def views(self) -> tuple[View, ...]:
         return self.at(0).views
+
+    @property
+    def prefers(self) -> Direction | None:
+        return self.at(0).prefers
 
     def score_batch(self, seen: Sequence[Seen], rngs: Sequence[np.random.Generator]) -> list[Score]:
         return self.at(0).score_batch(seen, rngs)

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from tasks.types import ClassMap, Prediction
 
+Direction = Literal["unsure", "crowded", "novel"]
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -153,6 +155,14 @@ class Strategy:
     @property
     def views(self) -> tuple[View, ...]:
         return ()
+
+    @property
+    def prefers(self) -> Direction | None:
+        """Which images come first: those the network is unsure of, crowded ones, or those unlike what is labeled.
+
+        None = not said. The conformance suite tries what is said here, so that a turned sign does not go unseen.
+        """
+        return None
 
     def score(self, seen: Seen, rng: np.random.Generator) -> Score:
         """One image; higher = label first."""

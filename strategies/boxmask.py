@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from strategies.base import Score, Seen, Strategy, View
+from strategies.base import Direction, Score, Seen, Strategy, View
 from strategies.boxmask_terms import BoxTable, Rules, boxmask_scores, claims, floored, on_classes
 from strategies.views import BoxCrops, boxmask_windows, confident_boxes
 
@@ -60,6 +60,10 @@ class BoxMask(Strategy):
     @property
     def views(self) -> tuple[View, ...]:
         return (self.crops,) if self.needs_masks else ()
+
+    @property
+    def prefers(self) -> Direction:
+        return "unsure"
 
     @property
     def needs_masks(self) -> bool:
@@ -140,24 +144,24 @@ class BoxMask(Strategy):
 
     def _table(self, seen: Sequence[Seen]) -> tuple[BoxTable, Tensor]:
         """The batch as one table, in pixels of the segmentation map."""
-        seg_probs = torch.stack([s.plain.log_probs for s in seen]).contiguous().exp()
+        seg_probs = torch.stack([s.plain.log_probs for s in seen]).contiguous().float().exp()
         chosen = confident_boxes([s.plain.detections for s in seen], self.min_score, self.max_boxes)
         to_seg = torch.tensor(seen[0].classes.det_to_seg, dtype=torch.int64, device=seg_probs.device)
         labels = to_seg[chosen.labels]
         (height, width), (rows, columns) = seen[0].size, seg_probs.shape[-2:]
         scale = torch.tensor([columns / width, rows / height], device=seg_probs.device)
-        windows = boxmask_windows(chosen.boxes, self.margin, self.min_side)
+        windows = boxmask_windows(chosen.boxes.float(), self.margin, self.min_side)
         crops = [answer.log_probs for s in seen for answer, _ in s.views[self.crops]] if self.needs_masks else []
         assert not self.needs_masks or len(crops) == len(labels), "one crop for each confident box"
         one_class = seg_probs.new_zeros(len(labels), 1, 1)
         if crops:
             every = torch.arange(len(crops), device=labels.device)
-            one_class = torch.stack(crops)[every, labels.clamp(min=0)].exp()
+            one_class = torch.stack(crops)[every, labels.clamp(min=0)].float().exp()
         return (
             BoxTable(
                 seg_probs=seg_probs,
                 image=chosen.image,
-                boxes=chosen.boxes * scale.repeat(2),
+                boxes=chosen.boxes.float() * scale.repeat(2),
                 labels=labels,
                 class_probs=chosen.probs[:, : len(to_seg)],  # a softmax vector has the background last
                 crop_probs=one_class,

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from strategies.base import Candidates, Pick, Score, Seen, Strategy, View
+from strategies.base import Candidates, Direction, Pick, Score, Seen, Strategy, View
 from strategies.cald_terms import (
     Boxes,
     box_distances,
@@ -82,6 +82,11 @@ class Cald(Strategy):
             "rotate": Rotate(self.rotate, self.rotation_offset),
         }
         return tuple(every[look] for look in self.looks)
+
+    @property
+    def prefers(self) -> Direction | None:
+        """Unsure boxes, but for a ``beta`` that is nearer to the sure and stable ones, or far from all."""
+        return "unsure" if 1 <= self.beta <= 1.5 else None
 
     def score_batch(self, seen: Sequence[Seen], rngs: Sequence[np.random.Generator]) -> list[Score]:
         scores: dict[int, Score] = {}

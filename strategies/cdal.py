@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from strategies.base import Candidates, Pick, Score, Seen, Strategy
+from strategies.base import Candidates, Direction, Pick, Score, Seen, Strategy
 from strategies.candidates import summaries
 from strategies.cdal_terms import (
     Aggregate,
@@ -61,6 +61,10 @@ class CDAL(Strategy):
     @property
     def scores_labeled(self) -> bool:
         return True
+
+    @property
+    def prefers(self) -> Direction:
+        return "novel"
 
     def score_batch(self, seen: Sequence[Seen], rngs: Sequence[np.random.Generator]) -> list[Score]:
         if not seen:

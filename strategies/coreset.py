@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from strategies.base import Candidates, Pick, Score, Seen, Strategy
+from strategies.base import Candidates, Direction, Pick, Score, Seen, Strategy
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,10 @@ class CoreSet(Strategy):
     @property
     def scores_labeled(self) -> bool:
         return True
+
+    @property
+    def prefers(self) -> Direction:
+        return "novel"
 
     def score_batch(self, seen: Sequence[Seen], rngs: Sequence[np.random.Generator]) -> list[Score]:
         return [Score(one.u, summary=self._feature(one)) for one in seen]

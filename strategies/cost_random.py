@@ -7,7 +7,7 @@ from math import isfinite, log
 import numpy as np
 import torch
 
-from strategies.base import Score, Seen, Strategy
+from strategies.base import Direction, Score, Seen, Strategy
 
 _SMALLEST = 2.0**-54  # stands for u = 0, half of the next larger u
 _NOTHING = -39.0  # below ln(2**-54), the least value of an image that holds one object
@@ -32,6 +32,10 @@ class CostRandom(Strategy):
     @property
     def reads(self) -> tuple[str, ...]:
         return ("detection",)
+
+    @property
+    def prefers(self) -> Direction:
+        return "crowded"
 
     def score_batch(self, seen: Sequence[Seen], rngs: Sequence[np.random.Generator]) -> list[Score]:
         if not seen:

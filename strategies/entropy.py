@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from strategies.base import Score, Seen, Strategy
+from strategies.base import Direction, Score, Seen, Strategy
 from strategies.batches import Over, box_scores, map_scores
 
 _LOG_ZERO = -1e4  # stands for log 0: its exp is exactly 0, and 0 times it is 0 (0 times -inf would be NaN)
@@ -35,6 +35,10 @@ class Entropy(Strategy):
     @property
     def reads(self) -> tuple[str, ...]:
         return ("detection",) if self.task == "det" else ("segmentation",)
+
+    @property
+    def prefers(self) -> Direction:
+        return "unsure"
 
     def score_batch(self, seen: Sequence[Seen], rngs: Sequence[np.random.Generator]) -> list[Score]:
         if self.task == "seg":

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from strategies.base import Score, Seen, Strategy, View
+from strategies.base import Direction, Score, Seen, Strategy, View
 from strategies.batches import by_shape
 from strategies.views import HFlip
 
@@ -40,6 +40,10 @@ class Equal(Strategy):
     def views(self) -> tuple[View, ...]:
         return (HFlip(reads=("segmentation",)),)
 
+    @property
+    def prefers(self) -> Direction:
+        return "unsure"
+
     def score_batch(self, seen: Sequence[Seen], rngs: Sequence[np.random.Generator]) -> list[Score]:
         scores: list[Score | None] = [None] * len(seen)
         for rows in by_shape([s.plain.log_probs for s in seen]):
@@ -67,7 +71,8 @@ def equal_maps(plain: Tensor, back: Tensor, form: Form = "kl", kl: Divergence = 
 
 
 def _terms(a: Tensor, b: Tensor, form: Form, kl: Divergence) -> Tensor:
-    a, b = a.clamp(min=_LOG_ZERO), b.clamp(min=_LOG_ZERO)
+    wide = torch.promote_types(a.dtype, torch.float32)  # sums over an image overflow in half precision
+    a, b = a.to(wide).clamp(min=_LOG_ZERO), b.to(wide).clamp(min=_LOG_ZERO)
     p, q = a.exp(), b.exp()
     if form == "entropy":
         return -(p * a) - q * b

@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from strategies.base import Candidates, Pick, Score, Seen, Strategy
+from strategies.base import Candidates, Direction, Pick, Score, Seen, Strategy
 from strategies.candidates import unlabeled
 from strategies.selection import top_k
 
@@ -35,6 +35,10 @@ class LL4AL(Strategy):
     @property
     def reads(self) -> tuple[str, ...]:
         return ("predicted_loss",)
+
+    @property
+    def prefers(self) -> Direction:
+        return "unsure"
 
     def score_batch(self, seen: Sequence[Seen], rngs: Sequence[np.random.Generator]) -> list[Score]:
         if not seen:

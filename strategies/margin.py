@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from strategies.base import Score, Seen, Strategy
+from strategies.base import Direction, Score, Seen, Strategy
 from strategies.batches import Over, box_scores, map_scores
 
 
@@ -35,6 +35,10 @@ class Margin(Strategy):
     @property
     def reads(self) -> tuple[str, ...]:
         return ("detection",) if self.task == "det" else ("segmentation",)
+
+    @property
+    def prefers(self) -> Direction:
+        return "unsure"
 
     def score_batch(self, seen: Sequence[Seen], rngs: Sequence[np.random.Generator]) -> list[Score]:
         if self.task == "seg":

@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor
 
-from strategies.base import Candidates, Pick, Score, Seen, Strategy, View
+from strategies.base import Candidates, Direction, Pick, Score, Seen, Strategy, View
 from strategies.candidates import unlabeled
 from strategies.selection import top_k
 from tasks.seeding import rng_of
@@ -50,6 +50,12 @@ class RankCombination(Strategy):
         for view in (view for member in self.members for view in member.views):
             shared[view] = _with_heads(shared.get(view, view), view.reads)
         return tuple(shared.values())
+
+    @property
+    def prefers(self) -> Direction | None:
+        """What all members prefer, or None."""
+        said = {member.prefers for member in self.members}
+        return said.pop() if len(said) == 1 else None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d
 
 from strategies.base import Seen, Strategy
-from strategies.seeing import Images, see
+from strategies.seeing import Images, Predict, see
 from tasks.classes import ClassMap
 from tasks.seeding import key_of, rng_of
 from tasks.types import Detections, Prediction, SegMap
@@ -92,9 +93,26 @@ def sample_seen(
     strategy: Strategy, count: int = 7, network: SampleNetwork | None = None, *, all_heads: bool = False
 ) -> list[Seen]:
     """What a strategy would see of ``count`` sample images: what it declares, or with ``all_heads`` everything."""
-    network = network or SampleNetwork()
-    ids = [f"sample/{row}" for row in range(count)]
-    images = Images(ids, [key_of(id) for id in ids], network.classes, sample_images(count))
+    return seen_of(strategy, sample_images(count), network or SampleNetwork(), all_heads=all_heads)
+
+
+class Network(Protocol):
+    """What answers in place of a model."""
+
+    @property
+    def classes(self) -> ClassMap: ...
+
+    @property
+    def provides(self) -> frozenset[str]: ...
+
+    @property
+    def predict(self) -> Predict: ...
+
+
+def seen_of(strategy: Strategy, pixels: Tensor, network: Network, *, all_heads: bool = False) -> list[Seen]:
+    """What a strategy would see of images ``[B, 3, H, W]`` that are called sample/0, sample/1 and so on."""
+    ids = [f"sample/{row}" for row in range(len(pixels))]
+    images = Images(ids, [key_of(id) for id in ids], network.classes, pixels)
     every = tuple(sorted(network.provides))
     heads = every if all_heads else tuple(strategy.reads)
     views = {view: every if all_heads else tuple(view.reads) for view in strategy.views}

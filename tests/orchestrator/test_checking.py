@@ -25,15 +25,20 @@ def test_a_strategy_of_ours_holds_every_check(name: str) -> None:
     assert f"{name}: {len(CHECKS)} of {len(CHECKS)} checks hold" in text_of(check_table(name, results))
 
 
-def test_a_failing_check_says_what_was_found() -> None:
+def test_a_check_says_what_it_demands_or_what_was_found() -> None:
     results = [
         CheckResult("explains with maps", False, "the map 'a' is no finite tensor [h, w]"),
-        CheckResult("b", True),
+        CheckResult("b", True, law="It does what it says."),
+        CheckResult("c", True, "there is nothing to try", "It does what it says not."),
     ]
     text = text_of(check_table("mine[/x]:Mine", results))
-    assert "mine[/x]:Mine: 1 of 2 checks hold" in text
-    assert "fails" in text
-    assert "is no finite tensor [h, w]" in text
+    assert "mine[/x]:Mine: 2 of 3 checks hold" in text
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if "│" in line]
+    assert rows == [
+        ["explains with maps", "FAILED", "the map 'a' is no finite tensor [h, w]"],
+        ["b", "ok", "It does what it says."],
+        ["c", "ok", "there is nothing to try"],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from math import log
 
 import pytest
 import torch
@@ -60,6 +61,26 @@ def test_a_perfect_network_is_consistent(left: int, top: int, width: int, height
     assert score.parts["s_seg"] <= 2 * (width + height) / (48 * 64)  # enlarged pixels at the rim of the mask at most
     (missed,) = strategy.score_batch(look(Painted([]), image, strategy), [])
     assert missed.parts["s_seg"] == pytest.approx((box[2] - left) * (box[3] - top) / (48 * 64))
+
+
+@settings(derandomize=True, max_examples=15, deadline=None)
+@given(
+    side=st.sampled_from([10, 20, 40]),
+    place=st.lists(st.integers(0, 1), min_size=2, max_size=2),
+    tau=st.floats(0.05, 0.95),
+)
+def test_a_perfect_network_whose_crops_show_the_same_pixels_scores_zero(
+    side: int, place: tuple[int, int], tau: float
+) -> None:
+    image, boxes = torch.zeros(1, 3, 128, 128), []
+    for left, top in ((8 + place[0], 8), (72, 64 + place[1])):
+        image[:, 0, top : top + side, left : left + side] = 1
+        boxes.append([left, top, left + side, top + side])
+    strategy = BoxMask(tau=tau, min_side=1.0, margin=0.1, crop_size=side * 6 // 5)  # a window of as many pixels
+    for found in (boxes, boxes[::-1]):
+        (score,) = strategy.score_batch(look(Painted(found), image, strategy), [])
+        assert score.value == pytest.approx(0.0, abs=1e-6)
+        assert score.parts == pytest.approx({"s_loc": 0.0, "s_cls": 0.0, "s_seg": 0.0, "boxes": 2.0}, abs=1e-6)
 
 
 def test_the_whole_image_as_a_crop_reproduces_the_segmentation_head() -> None:
@@ -145,6 +166,84 @@ def test_the_score_is_the_sum_of_the_terms_asked_for() -> None:
             assert score.value == pytest.approx(sum(score.parts[f"s_{term}"] for term in terms))
             assert score.parts["s_seg"] == whole.parts["s_seg"]
             assert score.value <= whole.value + 1e-6
+
+
+def by_hand(p: Sequence[float], q: Sequence[float], eps: float) -> float:
+    """The symmetric KL divergence of two distributions that are floored at eps."""
+    p, q = ([max(x, eps) / sum(max(y, eps) for y in of) for x in of] for of in (p, q))
+    return sum((a - b) * log(a / b) for a, b in zip(p, q, strict=True)) / 2
+
+
+@pytest.mark.parametrize("eps", [0.05, 0.3])
+def test_all_seven_sets_of_terms_by_hand(eps: float) -> None:
+    """Two boxes and a strip without one. The first box is misplaced, the second misclassified: who wins depends."""
+    classes = ClassMap(("a", "b"), ("stuff", "a", "b"), (1, 2))
+    strategy = BoxMask(eps=eps, crop_size=8, margin=0.0, min_side=1.0)
+    doubtful, sure, first = [0.51, 0.49, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]
+    probs = torch.zeros(3, 8, 24)
+    probs[:, :, :8] = torch.tensor(doubtful)[:, None, None]  # where box a is: stuff wins
+    probs[:, :, 8:16] = torch.tensor(sure)[:, None, None]  # where box b is: b wins, but the box says a
+    probs[0, :4, 16:], probs[1, 4:, 16:] = 1.0, 1.0  # half of what is left claims to be a
+    found = Detections(
+        torch.tensor([[0.0, 0.0, 8.0, 8.0], [8.0, 0.0, 16.0, 8.0]]), torch.tensor([0.9, 0.9]), torch.tensor([0, 1]),
+        torch.tensor([[0.9, 0.0], [0.9, 0.0]]),
+    )  # fmt: skip
+    crops = tuple((Prediction({"segmentation": SegMap(torch.zeros(3, 8, 8))}), torch.eye(2, 3)) for _ in range(2))
+    plain = Prediction({"segmentation": SegMap(probs.log()), "detection": found})
+    seen = Seen("x", 1, (8, 24), classes, 0.5, plain, {strategy.crops: crops})
+    cls = by_hand(doubtful, first, eps), by_hand(sure, first, eps)
+    assert cls[0] < cls[1]
+    assert (1 + cls[0] > cls[1]) == (eps == 0.3)  # the winner of both terms together is the one, or the other
+    expected = {
+        ("loc",): 1.0,
+        ("cls",): cls[1],
+        ("seg",): 0.5,
+        ("loc", "cls"): max(1 + cls[0], cls[1]),
+        ("loc", "seg"): 1.5,
+        ("cls", "seg"): cls[1] + 0.5,
+        ("loc", "cls", "seg"): max(1 + cls[0], cls[1]) + 0.5,
+    }
+    for terms, value in expected.items():
+        assert replace(strategy, terms=terms).score_batch([seen], [])[0].value == pytest.approx(value, rel=1e-5), terms
+
+
+def test_masks_that_cover_the_image_leave_nothing_unexplained() -> None:
+    image = torch.zeros(1, 3, 32, 32)
+    image[:, 0] = 1
+    strategy = BoxMask(crop_size=32)
+    for soft in (False, True):
+        (score,) = replace(strategy, soft_seg=soft).score_batch(
+            look(Painted([[0.0, 0.0, 32.0, 32.0]]), image, strategy), []
+        )
+        assert score.parts["s_seg"] == 0.0
+        assert score.value == pytest.approx(0.0, abs=1e-5)
+
+
+def test_half_precision_answers_are_scored_in_full() -> None:
+    strategy = BoxMask(crop_size=32)
+    for seen in sample_seen(strategy, 4):
+        rounded, wide = (precise(seen, (torch.float16, *then)) for then in ((), (torch.float32,)))
+        assert rounded.plain.log_probs.dtype == torch.float16
+        assert strategy.score_batch([rounded], []) == strategy.score_batch([wide], [])
+
+
+def precise(seen: Seen, kinds: Sequence[torch.dtype]) -> Seen:
+    """The same answers, of one precision after the other."""
+
+    def of(tensor: Tensor) -> Tensor:
+        for kind in kinds:
+            tensor = tensor.to(kind)
+        return tensor
+
+    def one(answer: Prediction) -> Prediction:
+        outputs: dict[str, Detections | SegMap] = {"segmentation": SegMap(of(answer.log_probs))}
+        if "detection" in answer.outputs:
+            found = answer.detections
+            outputs["detection"] = Detections(of(found.boxes), of(found.scores), found.labels, of(found.probs))
+        return Prediction(outputs)
+
+    views = {view: tuple((one(answer), matrix) for answer, matrix in answers) for view, answers in seen.views.items()}
+    return replace(seen, plain=one(seen.plain), views=views)
 
 
 CHANGED = {

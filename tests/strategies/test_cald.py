@@ -20,6 +20,7 @@ from strategies.sample_pool import SampleNetwork, sample_images, sample_seen
 from strategies.seeing import Images, see
 from strategies.views import HFlip
 from tasks.classes import ClassMap
+from tasks.geometry import affine_boxes
 from tasks.types import Detections, Prediction
 
 ONE = ClassMap(("thing",), ("thing",), (0,))
@@ -82,6 +83,34 @@ def test_a_stable_box_is_as_far_from_beta_as_it_is_sure(
     assert score.value == pytest.approx(-(score.parts["m_flip"] + score.parts["m_resize"]) / 2)
     assert score.summary is not None
     assert score.summary.tolist() == pytest.approx([confidence])
+
+
+@settings(derandomize=True, max_examples=20, deadline=None)
+@given(
+    confidences=st.lists(st.integers(6, 100), min_size=1, max_size=4),
+    softmax=st.booleans(),
+    offset=st.sampled_from(["exact", "official"]),
+)
+def test_a_detector_that_is_stable_in_all_views_has_the_closed_form(
+    confidences: list[int], softmax: bool, offset: str
+) -> None:
+    """It answers each view with its boxes where they have moved to: |1 + p - 1.3| of the box that is nearest."""
+    strategy = Cald(rotation_offset=offset)  # type: ignore[arg-type]
+    count, scores = len(confidences), torch.tensor(sorted(confidences, reverse=True)) / 100
+    boxes = torch.tensor([[20.0, 30.0, 60.0, 90.0], [100.0, 20.0, 150.0, 50.0], [180.0, 60.0, 240.0, 130.0],
+                          [70.0, 100.0, 95.0, 125.0]])[:count]  # fmt: skip
+    probs = torch.stack([scores, 1 - scores], 1)[:, : 1 + softmax]
+    found = Detections(boxes, scores, torch.zeros(count, dtype=torch.int64), probs)
+    plain, image, views = Prediction({"detection": found}), torch.rand(1, 3, 160, 320), {}
+    for view in strategy.views:
+        matrix = view.render(image, {}, [plain], [np.random.default_rng(0)], torch.zeros(3)).matrix[0]
+        moved = affine_boxes(boxes.double(), matrix.double()).float()
+        views[view] = ((Prediction({"detection": replace(found, boxes=moved)}), matrix),)
+    seen = Seen("x", 1, (160, 320), ONE, 0.5, plain, views)
+    (score,) = strategy.score_batch([seen], [])
+    expected = min(abs(p - 0.3) for p in scores.tolist())
+    assert score.value == pytest.approx(-expected, abs=1e-6)
+    assert [score.parts[f"m_{look}"] for look in strategy.looks] == pytest.approx([expected] * 4, abs=1e-6)
 
 
 def test_a_turned_box_is_found_where_it_was_mapped() -> None:

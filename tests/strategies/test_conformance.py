@@ -1,22 +1,27 @@
-"""The suite passes what is sound, and each kind of fault fails exactly its check."""
+"""The suite passes what is sound, and each kind of fault fails its check; the checks as tests of pytest."""
 
-import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from unittest import SkipTest
 
 import numpy as np
 import pytest
-import torch
 
+import strategies
 from strategies.base import Candidates, Pick, Score, Seen, Strategy, View
 from strategies.boxmask import BoxMask
-from strategies.conformance import CHECKS, CheckResult, assert_conforms, check_strategy
+from strategies.conformance import CHECKS, Check, CheckResult, assert_conforms, check_strategy
+from strategies.conformance_pytest import parametrize_with_checks
+from strategies.conformance_watch import Lookouts
 from strategies.equal import Equal
 from strategies.guard import UndeclaredRead, guarded
 from strategies.sample_pool import sample_seen
 from strategies.uniform import Random
 from strategies.views import BoxCrops, HFlip
+from tests.strategies.broken_strategies import BROKEN, LABELS, BelievesNames, NanWhereEmpty, NeedsTwoClasses
 
+pytest_plugins = ["pytester"]
 Rng = np.random.Generator
 
 
@@ -48,227 +53,20 @@ class Sound(Strategy):
         return [Pick(id, ("segmentation",)) for id in candidates.k_center()]
 
 
-class NotFrozen(Strategy):
-    def score(self, seen: Seen, rng: Rng) -> Score:
-        return Score(seen.u)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, NotFrozen)
-
-    def __hash__(self) -> int:
-        return 1
-
-
-@dataclass(frozen=True)
-class Sane(Strategy):
-    """What the broken ones have in common: they read detections and score u."""
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return ("detection",)
-
-    def score(self, seen: Seen, rng: Rng) -> Score:
-        return Score(seen.u)
-
-
-@dataclass(frozen=True)
-class Unpicklable(Sane):
-    identity: object = field(default_factory=object)
-
-
-@dataclass(frozen=True)
-class ReadsTheUnknown(Random):
-    @property
-    def scores_labeled(self) -> bool:
-        return 1  # type: ignore[return-value]
-
-
-@dataclass(frozen=True)
-class Remembers(Sane):
-    memory: list[int] = field(default_factory=list, hash=False)
-
-    def score(self, seen: Seen, rng: Rng) -> Score:
-        self.memory.append(1)
-        return Score(seen.u)
-
-
-@dataclass(frozen=True)
-class NanWhereEmpty(Sane):
-    def score(self, seen: Seen, rng: Rng) -> Score:
-        return Score(float(seen.plain.detections.scores.sum()) / (len(seen.plain.detections.scores) or float("nan")))
-
-
-@dataclass(frozen=True)
-class AlwaysNan(Sane):
-    def score(self, seen: Seen, rng: Rng) -> Score:
-        return Score(float("inf"))
-
-
-@dataclass(frozen=True)
-class NeedsTwoClasses(Sane):
-    def score(self, seen: Seen, rng: Rng) -> Score:
-        return Score(seen.u * len(seen.classes.detection[1]))
-
-
-@dataclass(frozen=True)
-class FailsOnNothing(Sane):
-    def score_batch(self, seen: Sequence[Seen], rngs: Sequence[Rng]) -> list[Score]:
-        best = max(one.u for one in seen)
-        return [Score(one.u + best * 0) for one in seen]
-
-
-COUNTER = [0]
-
-
-@dataclass(frozen=True)
-class CountsCalls(Sane):
-    def score_batch(self, seen: Sequence[Seen], rngs: Sequence[Rng]) -> list[Score]:
-        COUNTER[0] += 1
-        return [Score(one.u + COUNTER[0]) for one in seen]
-
-
-@dataclass(frozen=True)
-class DrawsGlobally(Sane):
-    def score(self, seen: Seen, rng: Rng) -> Score:
-        random.random()
-        return Score(seen.u)
-
-
-@dataclass(frozen=True)
-class LooksAtMates(Sane):
-    def score_batch(self, seen: Sequence[Seen], rngs: Sequence[Rng]) -> list[Score]:
-        return [Score(one.u / len(seen)) for one in seen]
-
-
-@dataclass(frozen=True)
-class LooksAtPlace(Sane):
-    def score_batch(self, seen: Sequence[Seen], rngs: Sequence[Rng]) -> list[Score]:
-        first = seen[0].id if seen else ""
-        return [Score(one.u + (len(seen) == 7 and one.id == first)) for one in seen]
-
-
-@dataclass(frozen=True)
-class PeeksQuietly(Sane):
-    def score(self, seen: Seen, rng: Rng) -> Score:
-        return Score(seen.u + (seen.plain.__dict__["features"] is not None))
-
-
-@dataclass(frozen=True)
-class PeeksOpenly(Sane):
-    def score(self, seen: Seen, rng: Rng) -> Score:
-        seen.plain.outputs.get("segmentation")
-        return Score(seen.u)
-
-
-@dataclass(frozen=True)
-class PeeksAtAnotherView(Equal):
-    def score(self, seen: Seen, rng: Rng) -> Score:
-        return Score(seen.u + float(BoxCrops() in seen.views))
-
-    def score_batch(self, seen: Sequence[Seen], rngs: Sequence[Rng]) -> list[Score]:
-        return [self.score(one, rngs[i]) for i, one in enumerate(seen)]
-
-
-@dataclass(frozen=True)
-class WritesOnItsInput(Sane):
-    def score(self, seen: Seen, rng: Rng) -> Score:
-        seen.plain.detections.labels.mul_(0)
-        return Score(seen.u)
-
-
-@dataclass(frozen=True)
-class ExplainsInWords(Sane):
-    def explain(self, seen: Seen) -> dict[str, torch.Tensor]:
-        return {"why": torch.zeros(3)}
-
-
-@dataclass(frozen=True)
-class Overspends(Sane):
-    def select(self, candidates: Candidates, rng: Rng) -> Sequence[Pick]:
-        best = candidates.top_k(int(candidates.budget.amount) + 1)
-        return [Pick(id, candidates.tasks) for id in best]
-
-
-@dataclass(frozen=True)
-class PicksTwice(Sane):
-    def select(self, candidates: Candidates, rng: Rng) -> Sequence[Pick]:
-        best = candidates.top_k()
-        return [Pick(id, candidates.tasks) for id in [*best[: len(best) // 2], *best[: len(best) // 2]] or best]
-
-
-@dataclass(frozen=True)
-class PicksTheLabeled(Sane):
-    def select(self, candidates: Candidates, rng: Rng) -> Sequence[Pick]:
-        table = candidates.table().sort_by([("labeled", "descending"), ("key", "ascending")])
-        labeled = [id for id, known in zip(table["id"].to_pylist(), table["labeled"].to_pylist(), strict=True) if known]
-        if len(labeled) in (0, table.num_rows):
-            return []
-        return [Pick(id, candidates.tasks) for id in labeled[: int(candidates.budget.amount)]]
-
-
-@dataclass(frozen=True)
-class InventsPicks(Sane):
-    def select(self, candidates: Candidates, rng: Rng) -> Sequence[Pick]:
-        return [Pick("sample/0/0", candidates.tasks)][: int(candidates.budget.amount)]
-
-
-@dataclass(frozen=True)
-class PicksByMood(Sane):
-    def select(self, candidates: Candidates, rng: Rng) -> Sequence[Pick]:
-        COUNTER[0] += 1
-        best = candidates.top_k(len(candidates.table()))
-        low = max(0, COUNTER[0] % 3)
-        return [Pick(id, candidates.tasks) for id in (best[low:] or best)[: int(candidates.budget.amount)]]
-
-
-@dataclass(frozen=True)
-class PicksFirstRows(Sane):
-    def select(self, candidates: Candidates, rng: Rng) -> Sequence[Pick]:
-        table = candidates.table()
-        free = [
-            id for id, known in zip(table["id"].to_pylist(), table["labeled"].to_pylist(), strict=True) if not known
-        ]
-        return [Pick(id, candidates.tasks) for id in free[: int(candidates.budget.amount)]]
-
-
-BROKEN: list[tuple[Strategy, set[str]]] = [
-    (NotFrozen(), {"is a frozen dataclass"}),
-    (Unpicklable(), {"is equal after pickling", "holds no state"}),
-    (ReadsTheUnknown(), {"declares heads and views"}),
-    (Remembers(), {"holds no state"}),
-    (NanWhereEmpty(), {"answers where nothing is detected"}),
-    (AlwaysNan(), {"answers a finite score an image"}),
-    (NeedsTwoClasses(), {"answers with a single class"}),
-    (FailsOnNothing(), {"answers an empty batch"}),
-    (CountsCalls(), {"gives the same scores again"}),
-    (DrawsGlobally(), {"touches no global generator"}),
-    (LooksAtMates(), {"ignores the batch size"}),
-    (LooksAtPlace(), {"ignores the order"}),
-    (PeeksQuietly(), {"ignores what others asked for"}),
-    (PeeksOpenly(), {"reads only what it declares"}),
-    (PeeksAtAnotherView(), {"reads only what it declares"}),
-    (WritesOnItsInput(), {"leaves predictions as they are"}),
-    (ExplainsInWords(), {"explains with maps"}),
-    (Overspends(), {"picks within the budget"}),
-    (PicksTwice(), {"picks within the budget"}),
-    (PicksTheLabeled(), {"picks within the budget"}),
-    (InventsPicks(), {"picks nothing from an empty pool"}),
-    (PicksByMood(), {"picks the same again"}),
-    (PicksFirstRows(), {"picks the same in any row order"}),
-]
-# a fault that spoils every score also fails the checks that compare scores or take the best of them
-FOLLOWS = {
-    "AlwaysNan": {name for name in CHECKS if name.startswith(("answers", "picks")) or name == "holds no state"}
-    | {"touches no global generator"},
-    "CountsCalls": {
-        "touches no global generator",
-        "ignores the batch size",
-        "ignores the order",
-        "ignores what others asked for",
-    },
+# a fault that spoils every score or pick also fails the checks that compare them, or need any
+ALSO = {
+    "Unpicklable": {"holds no state"},
+    "UnknownPreference": {"prefers what it says"},
+    "AlwaysNan": {name for name in CHECKS if name.startswith(("answers a", "answers where", "answers with", "picks"))}
+    - {"answers an empty batch", "picks nothing from an empty pool"}
+    | {"holds no state", "touches no global generator", "peeks at no hidden label", "leaves candidates as they are"},
+    "NanWhereEmpty": {"picks where nothing is detected"},
+    "CountsCalls": {"touches no global generator", "peeks at no hidden label"}
+    | {"ignores the batch size", "ignores the order", "ignores what others asked for"},
     "LooksAtPlace": {"ignores the batch size"},
-    "PicksByMood": {"picks the same in any row order"},
+    "PicksByMood": {"picks the same from any shards", "peeks at no hidden label"},
 }
+FAULTS = [(name, strategy) for name, faulty in BROKEN.items() for strategy in faulty]
 
 
 @pytest.mark.parametrize("strategy", [Random(), Equal(), BoxMask(crop_size=32), Sound()])
@@ -276,15 +74,21 @@ def test_sound_strategies_pass_every_check(strategy: Strategy) -> None:
     assert [result for result in check_strategy(strategy) if not result.ok] == []
 
 
-@pytest.mark.parametrize(("strategy", "fails"), BROKEN, ids=[type(s).__name__ for s, _ in BROKEN])
-def test_each_fault_fails_its_check(strategy: Strategy, fails: set[str]) -> None:
-    name = type(strategy).__name__
+def test_every_check_has_a_strategy_that_breaks_it() -> None:
+    assert list(BROKEN) == list(CHECKS)
+    assert all(BROKEN.values())
+
+
+@pytest.mark.parametrize(("name", "strategy"), FAULTS, ids=[type(s).__name__ for _, s in FAULTS])
+def test_a_broken_strategy_fails_the_check_it_is_made_for(name: str, strategy: Strategy) -> None:
     failed = {result.name for result in check_strategy(strategy) if not result.ok}
-    assert fails <= failed <= fails | FOLLOWS.get(name, set())
+    assert failed == {name} | ALSO.get(type(strategy).__name__, set())
 
 
-def test_every_check_is_failed_by_some_broken_strategy() -> None:
-    assert {name for _, fails in BROKEN for name in fails} == set(CHECKS)
+def test_every_check_says_in_a_sentence_what_it_demands() -> None:
+    laws = [check.law for check in CHECKS.values()]
+    assert all(law[0].isupper() and law.endswith(".") and len(law) < 80 for law in laws)
+    assert len(set(laws)) == len(laws)
 
 
 def test_failures_are_listed_with_reasons() -> None:
@@ -294,6 +98,122 @@ def test_failures_are_listed_with_reasons() -> None:
     assert [r.name for r in results] == list(CHECKS)
     bad = CheckResult("answers with a single class", False, "IndexError: tuple index out of range")
     assert bad in results
+    with pytest.raises(AssertionError, match="fails 'answers with a single class': IndexError") as error:
+        CHECKS["answers with a single class"](NeedsTwoClasses())
+    assert isinstance(error.value.__cause__, IndexError)  # its traceback shows the line
+
+
+def test_where_nothing_is_said_nothing_is_tried() -> None:
+    result = CHECKS["prefers what it says"].result(Random())
+    assert result.ok
+    assert "nothing to try" in result.why
+    with pytest.raises(SkipTest, match="nothing to try"):
+        CHECKS["prefers what it says"](Random())
+    expected = {"prefers what it says": "luck"}
+    assert [r for r in check_strategy(Random(), expected) if not r.ok] == []
+
+
+# ---- failures that are expected --------------------------------------------------------------------------------------
+
+NAMES = {"peeks at no hidden label": "images of one scene are told by their names"}
+
+
+def test_a_failure_that_is_expected_is_ok_until_it_holds() -> None:
+    assert_conforms(BelievesNames(), NAMES)
+    result = next(r for r in check_strategy(BelievesNames(), NAMES) if r.name in NAMES)
+    assert result.why == "fails as expected: images of one scene are told by their names"
+    with pytest.raises(AssertionError, match=r"it holds, but was expected to fail \(images of one scene"):
+        assert_conforms(Random(), NAMES)
+
+
+@pytest.mark.parametrize(
+    ("expected", "message"),
+    [
+        ({"ignores order": "so"}, "no check 'ignores order'; did you mean 'ignores the order'"),
+        ({"ignores the order": ""}, "'ignores the order' has the reason ''; say why"),
+        ({"ignores the order": "  "}, "say why it cannot hold"),
+        ({"ignores the order": None}, "say why it cannot hold"),
+    ],
+)
+def test_an_expected_failure_needs_a_name_and_a_reason(expected: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_strategy(Random(), expected)
+    with pytest.raises(ValueError, match=message):
+        parametrize_with_checks([Random()], expected)
+
+
+# ---- with pytest -----------------------------------------------------------------------------------------------------
+
+
+@parametrize_with_checks([Equal(form="entropy")])
+def test_each_check_is_a_test(strategy: Strategy, check: Check) -> None:
+    check(strategy)
+    assert strategy.prefers == "unsure"
+
+
+def test_tests_are_named_after_strategy_and_check() -> None:
+    mark = parametrize_with_checks([Equal(kl="js"), Random(), BoxMask(eps=0.1, tau=0.2)]).mark
+    assert mark.args[0] == ("strategy", "check")
+    ids = [row.id for row in mark.args[1]]
+    assert len(ids) == 3 * len(CHECKS) == len(set(ids))
+    assert ids[0] == "Equal(kl='js')-is a frozen dataclass"
+    assert "Random()-holds no state" in ids
+    assert "BoxMask(tau=0.2, eps=0.1)-holds no state" in ids
+
+
+def test_what_is_no_strategy_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"strategies\[1\] is .*Equal.*; expected Strategy objects"):
+        parametrize_with_checks([Equal(), Equal])  # type: ignore[list-item]
+
+
+def test_pytest_reports_what_fails_and_what_should(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        from strategies.conformance_pytest import parametrize_with_checks
+        from strategies.uniform import Random
+        from tests.strategies.broken_strategies import BelievesNames, Overspends
+
+        WHY = {"peeks at no hidden label": "scenes have names"}
+
+        @parametrize_with_checks([BelievesNames(), Overspends()], lambda s: WHY if s == BelievesNames() else {})
+        def test_laws(strategy, check):
+            check(strategy)
+
+        @parametrize_with_checks([Random()], WHY)
+        def test_strict(strategy, check):
+            check(strategy)
+        """
+    )
+    done = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-rxf")
+    total = 3 * len(CHECKS)
+    done.assert_outcomes(failed=2, xfailed=1, skipped=3, passed=total - 6)
+    done.stdout.fnmatch_lines_random(
+        ["*XFAIL*peeks at no hidden label* - scenes have names*", "*FAILED*test_laws*picks within the budget*",
+         "*FAILED*test_strict*peeks at no hidden label*"]
+    )  # fmt: skip
+
+
+def test_only_one_module_needs_pytest() -> None:
+    folder = Path(strategies.__file__).parent
+    assert [path.name for path in folder.glob("*.py") if "import pytest" in path.read_text()] == [
+        "conformance_pytest.py"
+    ]
+
+
+# ---- what guards them ------------------------------------------------------------------------------------------------
+
+
+def test_only_files_that_are_no_code_and_no_system_are_noticed() -> None:
+    with Lookouts() as lookouts:
+        Path(__file__).read_text()
+        Path(np.__file__).read_bytes()
+        Path("/dev/null").read_bytes()
+        assert lookouts.found == []
+        LABELS.read_text()
+        with pytest.raises(FileNotFoundError):
+            (LABELS.parent / "labels.json").read_text()
+    LABELS.read_text()
+    assert lookouts.found == [f"open {str(path)!r}" for path in (LABELS, LABELS.parent / "labels.json")]
 
 
 def test_a_guarded_view_answers_only_its_declared_heads() -> None:

@@ -69,6 +69,13 @@ def test_the_cosine_metric_forgets_lengths() -> None:
     assert nothing.summary.tolist() == [0.0, 0.0, 0.0]
 
 
+def test_close_points_far_from_the_origin_keep_their_distances() -> None:
+    """A product of matrices would lose them: the squares are a million times the distances."""
+    steps = torch.tensor([0.0, 1.0, 3.0, 7.0, 8.5, 20.0]) * 2.0**-7
+    near = torch.stack([steps, torch.zeros(6)], 1)
+    assert picks(CoreSet(), near + 4096, [0], 5) == picks(CoreSet(), near, [0], 5) == [5, 4, 2, 3, 1]
+
+
 def test_half_precision_features_and_no_alias_of_the_prediction() -> None:
     (seen,) = looks(torch.tensor([[1.5, -2.0]], dtype=torch.float16))
     (score,) = CoreSet().score_batch([seen], [])

@@ -57,6 +57,14 @@ def test_a_network_that_commutes_with_mirroring_scores_zero(seed: int, height: i
     torch.testing.assert_close(equal_scores(network(images), network(view.images).flip(-1), "kl", "js"), scores)
 
 
+@pytest.mark.parametrize("form", [("kl", "sym"), ("kl", "fwd"), ("kl", "js"), ("entropy", "sym")])
+@pytest.mark.parametrize("kept_as", [torch.float16, torch.bfloat16])
+def test_half_precision_is_summed_in_full(kept_as: torch.dtype, form: tuple[str, str]) -> None:
+    generator = torch.Generator().manual_seed(3)
+    a, b = (torch.log_softmax(torch.randn(2, 19, 64, 96, generator=generator) * 9, 1).to(kept_as) for _ in range(2))
+    assert torch.equal(equal_scores(a, b, *form), equal_scores(a.float(), b.float(), *form))
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("shape", [(5, 11, 32, 56), (3, 2, 7, 5), (2, 19, 128, 131)])
 def test_an_image_alone_scores_the_same_to_the_last_bit(shape: tuple[int, ...], threads: int) -> None:
