@@ -237,14 +237,18 @@ def test_commands_are_understood() -> None:
 
 def test_a_job_submits_a_command_that_is_understood() -> None:
     """Not run here: that takes a cluster with the jobs server."""
-    line = next(b.text for b in BLOCKS if b.kind == "bash").strip()
-    submit, _, command = line.partition(" -- ")
-    assert submit == "ray job submit --working-dir ."
-    words = shlex.split(command)
-    assert words[:3] == ["python", "-m", "orchestrator"]
-    context = parse(words[3:])
-    assert context.params["address"] == "auto"
-    load(context.params["config"], context.params["set_"])
+    starts = {"my_experiment": ["mtal"], ".": ["python", "-m", "orchestrator"]}
+    lines = next(b.text for b in BLOCKS if b.kind == "bash").strip().splitlines()
+    assert len(lines) == len(starts)
+    for line, (folder, start) in zip(lines, starts.items(), strict=True):
+        submit, _, command = line.partition(" -- ")
+        assert submit == f"ray job submit --working-dir {folder}"
+        words = shlex.split(command)
+        assert words[: len(start)] == start
+        context = parse(words[len(start) :])
+        assert context.params["address"] == "auto"
+        if folder == ".":
+            load(context.params["config"], context.params["set_"])
 
 
 def test_verbs_options_and_addresses_are_told() -> None:

@@ -201,7 +201,7 @@ def test_check_of_a_configuration_and_of_strategies(typed: Typed, tmp_path: Path
     assert typed("check", "demo") == (0, "demo.yaml: 3 arms x 2 seeds: all is well\n", "")
     code, out, err = typed("check", "random")
     assert (code, err) == (0, "")
-    assert "20 of 20 checks hold" in out
+    assert "28 of 28 checks hold" in out
     assert not (tmp_path / "runs").exists()
 
 
