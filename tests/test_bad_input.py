@@ -359,7 +359,7 @@ def test_details_of_bad_data_are_listed_before_the_sentence(place: Place) -> Non
 
 def test_a_size_that_the_network_cannot_take(place: Place) -> None:
     place.camvid(size=[30, 32])
-    place.expect(CHECK, "data.size", "[30, 32]", "multiples of 32", "choose")
+    place.expect(CHECK, "data.size", "[30, 32]", "multiples of 4", "choose")
 
 
 # ---- checkpoints and pools -------------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def decode(
     found = candidates(scores, cells, settings)
     limits = torch.tensor([size[1], size[0], size[1], size[0]], device=boxes.device, dtype=boxes.dtype)
     box = torch.minimum(boxes[found.image, found.location].clamp(min=0), limits)
-    keep = (_nms(box, found, scores.shape[2], settings) if suppress is None else suppress(box, found)).sort().values
+    keep = (_nms(box, found, settings) if suppress is None else suppress(box, found)).sort().values
     best = found.score[keep].argsort(descending=True, stable=True)
     keep = keep[best]
     keep = keep[found.image[keep].argsort(stable=True)]
@@ -89,8 +89,23 @@ def decode(
     return [Detections(*(column[: settings.top] for column in row)) for row in rows]
 
 
-def _nms(boxes: Tensor, found: Candidates, classes: int, settings: Decode) -> Tensor:
-    # float64: the offsets that keep the groups apart cost no precision, so company cannot change an answer
-    group = found.image * classes + found.label
-    kept: Tensor = batched_nms(boxes.double(), found.score.double(), group, settings.nms)
-    return kept
+def _nms(boxes: Tensor, found: Candidates, settings: Decode) -> Tensor:
+    """Indices of what class-wise NMS keeps: the ``top`` best of each image at least.
+
+    Whether a box is kept depends on better ones only, and the work grows with the square of their number: the best of
+    an image are tried first, and twice as many while too few of them remain.
+    """
+    # float64: the offsets that keep the classes apart cost no precision
+    boxes, scores, kept = boxes.double(), found.score.double(), []
+    order = scores.argsort(descending=True, stable=True)
+    order = order[found.image[order].argsort(stable=True)]
+    for rows in torch.split(order, torch.bincount(found.image).tolist()):
+        tried, few = 2 * settings.top, rows[:0]
+        while len(few) < min(settings.top, len(rows)):
+            part = rows[:tried]
+            few = part[batched_nms(boxes[part], scores[part], found.label[part], settings.nms)]
+            if tried >= len(rows):
+                break
+            tried *= 2
+        kept.append(few)
+    return torch.cat(kept) if kept else order

@@ -51,6 +51,6 @@ def hrnet(
     body = HrnetBody(chosen, pretrained=weights in names)
     net = large(
         body, body.channels, outputs_of(classes, tasks), loss_prediction=loss_prediction, decode=decode, width=width,
-        depth=depth,
+        depth=depth, stride=32,
     )  # fmt: skip
     return load(net, file)

@@ -74,8 +74,9 @@ class PanopticHead(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Logits ``[B, K, H/4, W/4]``."""
         total = self.levels[0](maps[0])
+        height, width = total.shape[-2:]
         for level, x in zip(self.levels[1:], maps[1:], strict=False):
-            total = total + level(x)
+            total = total + level(x)[..., :height, :width]  # a coarse cell may reach beyond the image
         logits: Tensor = self.classify(total)
         return logits
 

@@ -46,7 +46,7 @@ def small(
             heads[task] = PanopticHead(width, count, strides, width=width, norm=batch_norm, loss_stride=2)
     pyramid = Pyramid(body.channels, width, smooth=False)
     return load(
-        MultiTaskNet(body, pyramid, heads, channels=(width,) * 4, stride=32, loss_prediction=loss_prediction), file
+        MultiTaskNet(body, pyramid, heads, channels=(width,) * 4, stride=4, loss_prediction=loss_prediction), file
     )
 
 
@@ -84,6 +84,7 @@ def large(
     decode: Decode,
     width: int,
     depth: int,
+    stride: int = 4,
 ) -> MultiTaskNet:
     """A net for GPUs on a body whose maps have ``channels``; ``outputs {task: classes}``.
 
@@ -97,4 +98,4 @@ def large(
         else:
             heads[task] = PanopticHead(width, count, (4, 8, 16, 32), width=width // 2, norm=group_norm)
     pyramid = Pyramid(channels, width, extra=2)
-    return MultiTaskNet(body, pyramid, heads, channels=(width,) * 6, stride=32, loss_prediction=loss_prediction)
+    return MultiTaskNet(body, pyramid, heads, channels=(width,) * 6, stride=stride, loss_prediction=loss_prediction)

@@ -162,13 +162,14 @@ def measure(name: str, plan: Plan, model: TenBoxes, *, disk: bool) -> None:
 def everything() -> dict[str, Strategy]:
     """Each built-in strategy, both variants of those that have a part a task."""
     alone: dict[str, Strategy] = {
-        "random": Random(), "cost_random": CostRandom(), "equal": Equal(), "cald": Cald(), "ll4al": LL4AL(),
+        "random": Random(), "cost_random": CostRandom(), "equal": Equal(), "cald": Cald(multiple=4), "ll4al": LL4AL(),
         "cdal": CDAL(), "coreset": CoreSet(), "boxmask": BoxMask(crop_size=CROP), "entropy": Entropy("det"),
         "entropy of maps": Entropy("seg"), "margin": Margin("det"), "margin of maps": Margin("seg"),
     }  # fmt: skip
     together: dict[str, Strategy] = {
-        "alternation": Alternation((Cald(), Equal())), "ranks": RankCombination((Entropy("det"), Entropy("seg"))),
-    }  # fmt: skip
+        "alternation": Alternation((Cald(multiple=4), Equal())),
+        "ranks": RankCombination((Entropy("det"), Entropy("seg"))),
+    }
     return alone | together
 
 

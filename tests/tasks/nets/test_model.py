@@ -190,8 +190,8 @@ def test_loss_prediction_that_does_not_fit_is_refused() -> None:
 
 def test_bad_sizes_and_heads_are_named() -> None:
     model = net(("segmentation",)).eval()
-    with pytest.raises(ValueError, match="images of 40x64: expected multiples of 32"):
-        model.predict(torch.rand(1, 3, 40, 64))
+    with pytest.raises(ValueError, match="images of 42x64: expected multiples of 4"):
+        model.predict(torch.rand(1, 3, 42, 64))
     with pytest.raises(ValueError, match="'detection'"):
         model.predict(torch.rand(1, 3, 32, 32), ["detection"])
     with pytest.raises(AssertionError, match="eval"):

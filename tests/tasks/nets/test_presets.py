@@ -20,6 +20,21 @@ def test_small_sizes() -> None:
     assert 1.5e6 < counts[1] < 1.9e6
 
 
+@pytest.mark.parametrize("size", [(52, 76), (4, 132)])
+def test_sides_are_multiples_of_4(size: tuple[int, int]) -> None:
+    """Coarse cells reach beyond such an image."""
+    model = seeded(lambda: small(CLASSES, TASKS, width=16))
+    losses = model(batch_of(scenes(2, size=(52, size[1]))))
+    assert all(torch.isfinite(loss) for loss in losses.means().values())
+    height, width = size
+    image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(1))
+    found = model.eval().predict(image)[0]
+    assert found.log_probs.shape == (len(CLASSES.segmentation), height // 4, width // 4)
+    assert (found.detections.boxes <= torch.tensor([width, height, width, height])).all()
+    sides = [tuple(level.shape[-2:]) for level in model.maps(image)]
+    assert sides == [(-(-height // cell), -(-width // cell)) for cell in (4, 8, 16, 32)]
+
+
 @pytest.mark.parametrize("preset", [resnet50, hrnet])
 @pytest.mark.slow
 def test_large_presets_answer_and_train(preset: object) -> None:
