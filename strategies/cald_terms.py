@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from tasks.geometry import box_area, box_iou
+from tasks.geometry import box_area, box_overlaps
 from tasks.types import Detections
 
 
@@ -40,12 +39,16 @@ class Boxes:
 
 def padded(detections: Sequence[Detections], min_score: float, limit: int) -> Boxes:
     """The first ``limit`` detections of each of B >= 1 images with a score of at least ``min_score``, as ``[B, D]``."""
-    scores = _stack([d.scores.float() for d in detections], limit, -1.0)
+    sizes = torch.tensor([len(d.scores) for d in detections])
+    place = torch.arange(max(1, min(limit, int(sizes.max()))))
+    inside = place < sizes[:, None]
+    row = torch.where(inside, (sizes.cumsum(0) - sizes)[:, None] + place, sizes.sum()).to(detections[0].scores.device)
+    scores = _rows([d.scores for d in detections], row, -1.0).float()
     return Boxes(
-        boxes=_stack([d.boxes.float() for d in detections], limit, 0.0),
+        boxes=_rows([d.boxes for d in detections], row, 0.0).float(),
         scores=torch.where(scores >= min_score, scores, -1.0),
-        labels=_stack([d.labels for d in detections], limit, 0),
-        probs=_stack([d.probs.float() for d in detections], limit, 0.0),
+        labels=_rows([d.labels for d in detections], row, 0),
+        probs=_rows([d.probs for d in detections], row, 0.0).float(),
     )
 
 
@@ -78,13 +81,12 @@ def box_distances(mapped: Tensor, refs: Boxes, answer: Boxes, classes: int, beta
     of the first ``classes`` entries of the class vector. ``refs`` are ``[..., R]``, ``answer`` is ``[..., D]``. A
     reference of no area on a box of no area has no IoU and is left out, as there. NaN where a box is not finite.
     """
-    iou = box_iou(mapped, answer.boxes).masked_fill(~answer.there[..., None, :], -1.0)
+    iou, void = _overlaps(mapped, answer)
     best, match = iou.max(-1)
     probs = answer.probs.take_along_dim(match[..., None], -2)
     sure = answer.probs[..., :classes].amax(-1).take_along_dim(match, -1) + refs.probs[..., :classes].amax(-1)
     m = best.clamp(min=0) + (1 - vector_divergence(refs.probs, probs)) * sure / 2
     broken = 0 * (mapped.sum(-1) + answer.boxes.sum(-1).sum(-1, keepdim=True))  # 0, or NaN
-    void = (_without_area(mapped, answer.boxes) & answer.there[..., None, :]).any(-1)
     return ((m - beta).abs() + broken).masked_fill(void | ~refs.there, torch.inf)
 
 
@@ -129,11 +131,10 @@ def fixed_sum(x: Tensor) -> Tensor:
     return x[..., 0]
 
 
-def _stack(rows: Sequence[Tensor], limit: int, padding: float) -> Tensor:
-    stacked = pad_sequence([row[:limit] for row in rows], batch_first=True, padding_value=padding)
-    if stacked.shape[1] == 0:
-        stacked = stacked.new_full((len(rows), 1, *stacked.shape[2:]), padding)
-    return stacked
+def _rows(parts: Sequence[Tensor], row: Tensor, padding: float) -> Tensor:
+    """Rows of all parts, one after the other; the row after the last one is padding."""
+    table = torch.cat([*parts, parts[0].new_full((1, *parts[0].shape[1:]), padding)])
+    return table.index_select(0, row.flatten()).view(*row.shape, *table.shape[1:])
 
 
 def _normalised(vectors: Tensor) -> Tensor:
@@ -145,9 +146,12 @@ def _best_of_class(found: Boxes, classes: int) -> Tensor:
     return none.scatter_reduce(-1, found.labels, found.scores.clamp(min=0), "amax")
 
 
-def _without_area(a: Tensor, b: Tensor) -> Tensor:
-    """``[..., A, B]`` bool: both boxes are without area, and they touch."""
-    first = torch.maximum(a[..., :, None, :2], b[..., None, :, :2])
-    last = torch.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
-    flat = (box_area(a) == 0)[..., :, None] & (box_area(b) == 0)[..., None, :]
-    return flat & (first <= last).all(-1)
+def _overlaps(mapped: Tensor, answer: Boxes) -> tuple[Tensor, Tensor]:
+    """IoU ``[..., R, D]``, -1 where there is no box; and the boxes ``[..., R]`` that have none.
+
+    Those are without area, as is a box that they touch.
+    """
+    iou, touching = box_overlaps(mapped, answer.boxes)
+    flat = answer.there & (box_area(answer.boxes) == 0)
+    void = (touching & flat[..., None, :]).any(-1) & (box_area(mapped) == 0)
+    return iou.masked_fill_(~answer.there[..., None, :], -1.0), void

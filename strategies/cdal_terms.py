@@ -263,11 +263,16 @@ class ContextDistance:
         return np.concatenate([column for pair in parts for column in pair], axis=1).astype(rows.dtype)
 
     def bound(
-        self, rows: NDArray[np.floating], terms: NDArray[np.floating], centres: NDArray[np.floating], side: int
+        self,
+        rows: NDArray[np.floating],
+        terms: NDArray[np.floating],
+        centres: NDArray[np.floating],
+        centre_terms: NDArray[np.floating],
+        side: int,
     ) -> NDArray[np.floating]:
         """Bounds ``[n, m]`` of the distances, from above with ``side`` 1, from below with -1, by matrix products."""
         found = np.zeros((len(rows), len(centres)), rows.dtype)
-        centre_terms, start = self.terms(centres), 0
+        start = 0
         for block in self.blocks:
             some = slice(start, start + 2 * block.regions)
             pair = rows[:, block.columns], terms[:, some], centres[:, block.columns], centre_terms[:, some]

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import log
 from typing import Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ from strategies.views import HFlip
 Form = Literal["kl", "entropy"]
 Divergence = Literal["sym", "fwd", "js"]
 
+_PIECE = 1 << 15  # numbers of a map that are worked on at once
 _LOG_ZERO = -1e4  # stands for log 0: its exp is exactly 0, and 0 times it is 0 (0 times -inf would be NaN)
 
 
@@ -60,9 +60,13 @@ class Equal(Strategy):
 
 def equal_scores(plain: Tensor, back: Tensor, form: Form = "kl", kl: Divergence = "sym") -> Tensor:
     """Mean score of each image, ``[B]``, from log-probabilities ``[B, K, h, w]`` of it and of the view put back."""
-    terms = _terms(plain, back, form, kl)
+    height, width = plain.shape[-2:]
+    a, b = plain.reshape(-1, width), back.reshape(-1, width)
+    # a CPU takes most of the time to get memory, hence pieces that stay in its cache
+    step = max(1, _PIECE // width if a.device.type == "cpu" else len(a))
+    rows = [_terms(p, q, form, kl).sum(-1) for p, q in zip(torch.split(a, step), torch.split(b, step), strict=True)]
     # axis by axis, so that the order of the sums, hence every bit, does not depend on the other images
-    return terms.sum(-1).sum(-1).sum(-1) / (terms.shape[-1] * terms.shape[-2])
+    return torch.cat(rows).view(plain.shape[:-1]).sum(-1).sum(-1) / (height * width)
 
 
 def equal_maps(plain: Tensor, back: Tensor, form: Form = "kl", kl: Divergence = "sym") -> Tensor:
@@ -80,7 +84,8 @@ def _terms(a: Tensor, b: Tensor, form: Form, kl: Divergence) -> Tensor:
         return (p - q) * (a - b) / 2  # each term is >= 0: no cancellation
     if kl == "fwd":
         return p * (a - b)
-    middle = torch.logaddexp(a, b) - log(2)
+    # not logaddexp: it gives the last numbers of a tensor, which do not fill a vector, other bits
+    middle = ((p + q) / 2).clamp(min=torch.finfo(p.dtype).tiny).log()
     return (p * (a - middle) + q * (b - middle)) / 2
 
 

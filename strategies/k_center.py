@@ -34,7 +34,7 @@ class BoundedDistance(Protocol):
         """What of a row alone enters its bounds, ``[n, T]``: kept, so that it is worked out once."""
         ...
 
-    def bound(self, rows: Floats, terms: Floats, centres: Floats, side: int) -> Floats:
+    def bound(self, rows: Floats, terms: Floats, centres: Floats, centre_terms: Floats, side: int) -> Floats:
         """Bounds ``[n, m]`` of what the distance returns: from above with ``side`` 1, from below with -1."""
         ...
 
@@ -54,16 +54,16 @@ class SquaredL2:
             found: Floats = np.square(rows, dtype=np.float64).sum(axis=1, keepdims=True).astype(rows.dtype)
         return found
 
-    def bound(self, rows: Floats, terms: Floats, centres: Floats, side: int) -> Floats:
+    def bound(self, rows: Floats, terms: Floats, centres: Floats, centre_terms: Floats, side: int) -> Floats:
         # An inner product of S numbers errs by at most S roundings of |x||c| <= (|x|^2 + |c|^2) / 2, however it is
         # summed up; what underflows is less than the least number of full precision, each time.
         number = np.finfo(rows.dtype)
         slack = (rows.shape[1] / 2 + 16) * float(number.eps)
-        own = self.terms(centres).T
         with np.errstate(over="ignore", invalid="ignore"):
             found: Floats = rows @ (-2 * centres.T)
             found += terms
-            found += own + side * (slack * (own + terms.max(initial=0)) + rows.shape[1] * 8 * float(number.tiny))
+            slack = slack * (centre_terms.T + terms.max(initial=0)) + rows.shape[1] * 8 * float(number.tiny)
+            found += centre_terms.T + side * slack
         return found
 
 
@@ -86,7 +86,7 @@ class KCenterShard:
         size, width = features.shape
         self._step = max(64, _BLOCK // max(1, width * features.itemsize))
         blocks = -(-size // self._step)
-        self._centres = np.empty((0, width), features.dtype)
+        self._centres = features[:0]  # room for more of them
         self._count = 0  # of centres
         self._bound = np.where(open, inf, -inf)  # never below the distance to the nearest centre; -inf: not open
         self._known = np.zeros(size, np.int32)  # it is that distance, for the first so many centres
@@ -94,18 +94,15 @@ class KCenterShard:
         self._top, self._row = np.full(blocks, -inf), np.zeros(blocks, np.int64)  # its first row in order, its bound
         self._bounded = distance if isinstance(distance, BoundedDistance) else None
         self._terms = self._all_terms()
+        self._centre_terms = self._terms[:0]
         self._ascending = bool((keys[1:] > keys[:-1]).all())
         self._rank(0, blocks)
 
     def cover(self, centres: Floats) -> None:
         """Take further centres ``[m, S]`` into account."""
-        needed = self._count + len(centres)
-        if needed > len(self._centres):
-            grown = np.empty((max(needed, 2 * len(self._centres)), self.features.shape[1]), self.features.dtype)
-            grown[: self._count] = self._centres[: self._count]
-            self._centres = grown
-        self._centres[self._count : needed] = centres
-        self._count = needed
+        self._centres = _grown(self._centres, self._count, centres)
+        self._centre_terms = _grown(self._centre_terms, self._count, self._terms_of(centres))
+        self._count += len(centres)
 
     def close(self, row: int) -> None:
         """The row is not to be picked any more."""
@@ -139,10 +136,11 @@ class KCenterShard:
             first = last
 
     def _all_terms(self) -> Floats:
-        if self._bounded is None:
-            return np.zeros((len(self.features), 0), self.features.dtype)
         starts = range(0, max(1, len(self.features)), self._step)
-        return np.concatenate([self._bounded.terms(self.features[at : at + self._step]) for at in starts])
+        return np.concatenate([self._terms_of(self.features[at : at + self._step]) for at in starts])
+
+    def _terms_of(self, rows: Floats) -> Floats:
+        return np.zeros((len(rows), 0), rows.dtype) if self._bounded is None else self._bounded.terms(rows)
 
     def _settle(self, first: int, last: int) -> None:
         """Apply to blocks, all of which lack the same, the centres they lack."""
@@ -150,12 +148,13 @@ class KCenterShard:
         rows, terms, bound = self.features[part], self._terms[part], self._bound[part]
         few = max(1, _NUMBERS // max(1, len(rows)))
         for start in range(int(self._applied[first]), self._count, few):
-            centres = self._centres[start : min(start + few, self._count)]
+            some = slice(start, min(start + few, self._count))
+            centres = self._centres[some]
             found: Floats
             if self._bounded is None:
                 found = self.distance(np.asarray(rows, np.float64), np.asarray(centres, np.float64))
             else:
-                found = self._bounded.bound(rows, terms, centres, 1)
+                found = self._bounded.bound(rows, terms, centres, self._centre_terms[some], 1)
             np.fmin(bound, found[:, 0] if len(centres) == 1 else np.fmin.reduce(found, axis=1), out=bound)
         self.rows_read += len(rows)
         self._applied[first:last] = self._count
@@ -189,8 +188,9 @@ class KCenterShard:
 
     def _exactly(self, rows: NDArray[np.int64]) -> None:
         assert self._bounded is not None
-        centres = self._centres[int(self._known[rows].min()) : self._count]
-        given = self.features[rows], self._terms[rows], centres
+        new = slice(int(self._known[rows].min()), self._count)
+        centres = self._centres[new]
+        given = self.features[rows], self._terms[rows], centres, self._centre_terms[new]
         within = np.fmin(np.fmin.reduce(self._bounded.bound(*given, 1), axis=1), self._bound[rows])
         # "not beyond", since a bound that overflowed is NaN: one of these centres may be the nearest
         near = (~(self._bounded.bound(*given, -1) > within[:, None])).any(axis=0)
@@ -242,6 +242,16 @@ def k_center(
     shard = KCenterShard(features, keys, ~labeled_mask, distance or SquaredL2())
     shard.cover(features[labeled_mask])
     return np.array([row for _, row in k_center_over([shard], k)], dtype=np.int64)
+
+
+def _grown(held: Floats, count: int, new: Floats) -> Floats:
+    """The first ``count`` of the rows held, then the new ones, then room: it doubles, so that adding stays cheap."""
+    if count + len(new) > len(held):
+        room = np.empty((max(count + len(new), 2 * len(held)), new.shape[1]), new.dtype)
+        room[:count] = held[:count]
+        held = room
+    held[count : count + len(new)] = new
+    return held
 
 
 def _before(offer: Offer, rival: Offer) -> bool:

@@ -21,7 +21,7 @@ CLASSES = ClassMap(
     det_to_seg=(2, 3, 2, -1),  # two share a class, one has none
 )
 ONE_CLASS = ClassMap(detection=("car",), segmentation=("car",), det_to_seg=(0,))
-_STRIDE, _CELL = 4, 16
+_STRIDE, _CELL = 8, 16
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SampleNetwork:
     def predict(
         self, images: Tensor, heads: Sequence[str] | None = None, inputs: Mapping[str, Tensor] | None = None
     ) -> list[Prediction]:
-        """One prediction an image of ``[B, 3, H, W]``, H and W multiples of 16; ``heads`` limits what is answered."""
+        """One prediction an image of ``[B, 3, H, W]``, H and W multiples of 8; ``heads`` limits what is answered."""
         wanted = self.provides if heads is None else set(heads)
         fine = avg_pool2d(images, _STRIDE)
         coarse = avg_pool2d(images, _CELL)
@@ -83,7 +83,7 @@ class SampleNetwork:
         return {"detection": coarse.std(), "segmentation": coarse.mean()}
 
 
-def sample_images(count: int, height: int = 48, width: int = 64) -> Tensor:
+def sample_images(count: int, height: int = 56, width: int = 72) -> Tensor:
     """Patchwork images ``[count, 3, height, width]``, the same every time."""
     patches = rng_of("sample images").random((count, 3, height // 8, width // 8), dtype=np.float32)
     return torch.from_numpy(patches).repeat_interleave(8, 2).repeat_interleave(8, 3)

@@ -47,13 +47,20 @@ def clip_boxes(boxes: Tensor, size: Size) -> Tensor:
     return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
 
 
-def box_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union ``[..., A, B]`` of boxes ``[..., A, 4]`` and ``[..., B, 4]``; 0 where both are empty."""
-    first = torch.maximum(a[..., :, None, :2], b[..., None, :, :2])
-    last = torch.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
-    common = (last - first).clamp(min=0).prod(-1)
-    union = box_area(a)[..., :, None] + box_area(b)[..., None, :] - common
-    return torch.where(union > 0, common / union.clamp(min=torch.finfo(union.dtype).tiny), torch.zeros_like(union))
+def box_overlaps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Intersection over union ``[..., A, B]`` of boxes ``[..., A, 4]`` and ``[..., B, 4]``; and whether they touch.
+
+    The IoU is 0 where both are without area. Boxes touch where they have a point in common, be it of their edges.
+    """
+    # coordinate by coordinate: an innermost axis of two or four is slow
+    left, top, right, bottom = a.movedim(-1, 0).contiguous()[..., None]
+    other_left, other_top, other_right, other_bottom = b.movedim(-1, 0).contiguous()[..., None, :]
+    width = torch.minimum(right, other_right) - torch.maximum(left, other_left)
+    height = torch.minimum(bottom, other_bottom) - torch.maximum(top, other_top)
+    touching = torch.minimum(width, height) >= 0
+    common = width.clamp_(min=0).mul_(height.clamp_(min=0))
+    union = (box_area(a)[..., :, None] + box_area(b)[..., None, :]).sub_(common)
+    return common.div_(union.clamp(min=torch.finfo(union.dtype).tiny)).masked_fill_(~(union > 0), 0.0), touching
 
 
 def hflip_boxes(boxes: Tensor, width: float) -> Tensor:

@@ -239,8 +239,8 @@ def test_bounds_hold(seed: int, aggregate: str, no_common: str, kept_as: type[np
     distance = ContextDistance(blocks, aggregate, no_common)  # type: ignore[arg-type]
     centres = summaries[3:30]
     exact = distance(summaries.astype(np.float64), centres.astype(np.float64))
-    assert (distance.bound(summaries, distance.terms(summaries), centres, 1) >= exact).all()
-    assert (distance.bound(summaries, distance.terms(summaries), centres, -1) <= exact).all()
+    assert (distance.bound(summaries, distance.terms(summaries), centres, distance.terms(centres), 1) >= exact).all()
+    assert (distance.bound(summaries, distance.terms(summaries), centres, distance.terms(centres), -1) <= exact).all()
 
 
 # ---- truths ----------------------------------------------------------------------------------------------------------

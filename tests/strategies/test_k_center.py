@@ -116,8 +116,8 @@ def test_bounds_hold(seed: int, width: int, scale: float, shift: float, kept_as:
     rows[:5] = rows[5:10]
     distance, centres = SquaredL2(), rows[3:30]
     exact = distance(rows.astype(np.float64), centres.astype(np.float64))
-    assert (distance.bound(rows, distance.terms(rows), centres, 1) >= exact).all()
-    assert (distance.bound(rows, distance.terms(rows), centres, -1) <= exact).all()
+    assert (distance.bound(rows, distance.terms(rows), centres, distance.terms(centres), 1) >= exact).all()
+    assert (distance.bound(rows, distance.terms(rows), centres, distance.terms(centres), -1) <= exact).all()
 
 
 def test_what_cannot_be_picked_is_not_read_again() -> None:

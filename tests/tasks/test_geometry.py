@@ -24,12 +24,12 @@ def test_clip() -> None:
 def test_iou_by_hand_batched_and_empty() -> None:
     a = torch.tensor([[0.0, 0, 10, 10], [0, 0, 0, 0]])
     b = torch.tensor([[5.0, 0, 15, 10], [0, 0, 10, 10], [20, 20, 30, 30]])
-    iou = g.box_iou(a, b)
+    iou = g.box_overlaps(a, b)[0]
     assert iou[0].tolist() == pytest.approx([50 / 150, 1.0, 0.0])
     assert iou[1].tolist() == [0.0, 0.0, 0.0]
-    assert torch.equal(g.box_iou(a.expand(3, 2, 4), b.expand(3, 3, 4)), iou.expand(3, 2, 3))
-    assert g.box_iou(a[1:], a[1:]).item() == 0.0
-    assert g.box_iou(a[:0], b).shape == (0, 3)
+    assert torch.equal(g.box_overlaps(a.expand(3, 2, 4), b.expand(3, 3, 4))[0], iou.expand(3, 2, 3))
+    assert g.box_overlaps(a[1:], a[1:])[0].item() == 0.0
+    assert g.box_overlaps(a[:0], b)[0].shape == (0, 3)
 
 
 def test_iou_agrees_with_pycocotools() -> None:
@@ -37,7 +37,7 @@ def test_iou_agrees_with_pycocotools() -> None:
     xywh = rng.uniform(1, 50, (2, 6, 4))
     a, b = g.xyxy_of(torch.from_numpy(xywh[0])), g.xyxy_of(torch.from_numpy(xywh[1]))
     want = coco_mask.iou(xywh[0], xywh[1], [0] * 6)
-    assert np.allclose(g.box_iou(a, b).numpy(), want)
+    assert np.allclose(g.box_overlaps(a, b)[0].numpy(), want)
 
 
 def test_flips_are_the_mirror_matrix_and_undo_themselves() -> None:
