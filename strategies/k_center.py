@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 Distance = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 Offer = tuple[float, int, int]  # distance to the nearest centre, key, row
-_BLOCK = 1 << 20  # bytes of features that are read at once
+_BLOCK = 1 << 18  # bytes of features that are read at once
+_RUN = 16  # blocks that are, where none is left out
 _NUMBERS = 1 << 21  # in a temporary array
 
 
@@ -131,8 +132,8 @@ class KCenterShard:
         first = 0
         changes = np.flatnonzero(np.diff(self._applied)) + 1
         for last in [*changes.tolist(), len(self._applied)]:
-            for start in range(first, last, 4):
-                self._settle(start, min(start + 4, last))
+            for start in range(first, last, _RUN):
+                self._settle(start, min(start + _RUN, last))
             first = last
 
     def _all_terms(self) -> Floats:
