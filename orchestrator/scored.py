@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from orchestrator.store import read_metadata, read_table
 
@@ -24,6 +27,10 @@ class ScoredShard:
     @property
     def column_names(self) -> list[str]:
         return list(self._names)
+
+    @property
+    def key_range(self) -> tuple[int, int] | None:
+        return self._head.key_range
 
     def select(self, columns: Sequence[str]) -> pa.Table:
         """These columns of all rows, in this order; RunError when the file is damaged."""
@@ -57,15 +64,41 @@ def _all_false(rows: int) -> pa.Array:
 
 @dataclass(frozen=True)
 class _Head:
+    """What the foot of the file says, so that columns need not be read."""
+
     rows: int
     columns: tuple[str, ...]
-    none_labeled: bool  # as the statistics say: that column need not be read
+    none_labeled: bool
+    key_range: tuple[int, int] | None
 
 
 def _head(path: Path) -> _Head:
     meta = read_metadata(path)
     groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
-    chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
-    labeled = [chunk.statistics for chunk in chunks if chunk.path_in_schema == "labeled"]
-    none = all(one is not None and one.has_min_max and not one.max and not one.null_count for one in labeled)
-    return _Head(meta.num_rows, tuple(meta.schema.to_arrow_schema().names), none and bool(labeled))
+    bounds = {name: [_bounds(group, name) for group in groups] for name in ("labeled", "key")}
+    none_labeled = bool(groups) and all(one is not None and not one[1] for one in bounds["labeled"])
+    names = tuple(meta.schema.to_arrow_schema().names)
+    return _Head(meta.num_rows, names, none_labeled, _range(groups, [one for one in bounds["key"] if one is not None]))
+
+
+def _bounds(group: pq.RowGroupMetaData, column: str) -> tuple[Any, Any] | None:
+    """The least and the greatest value of a column; None where they are not known."""
+    chunks = [group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema == column]
+    found = chunks[0].statistics if chunks else None
+    return (found.min, found.max) if found is not None and found.has_min_max and not found.null_count else None
+
+
+def _range(groups: Sequence[pq.RowGroupMetaData], keys: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """The first and the last key where all rows are in their order, as the file says."""
+    orders = [
+        [(group.column(by.column_index).path_in_schema, by.descending) for by in group.sorting_columns]
+        for group in groups
+    ]
+    if (
+        not groups
+        or any(order[:1] != [("key", False)] for order in orders)
+        or len(keys) < len(groups)
+        or any(a[1] >= b[0] for a, b in pairwise(keys))
+    ):
+        return None
+    return keys[0][0], keys[-1][1]

@@ -64,9 +64,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, sort_keys=True, default=list) + "\n")
 
 
-def write_table(path: Path, table: pa.Table) -> None:
+def write_table(path: Path, table: pa.Table, sorted_by: str | None = None) -> None:
+    """``sorted_by``: the column whose order the rows are in; the file says so."""
+    order = [pq.SortingColumn(table.column_names.index(sorted_by))] if sorted_by is not None else None
     with replacing(path) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(table, temporary, sorting_columns=order)
 
 
 def read_json(path: Path) -> Any:

@@ -155,7 +155,7 @@ class Worker:
         else:
             table = table.append_column("labeled", pa.array(np.zeros(len(chosen), bool)))
         meta = {"inputs": job.inputs, "images": str(len(chosen)), "forwards": str(forwards)}
-        write_table(path, table.replace_schema_metadata(meta))
+        write_table(path, table.replace_schema_metadata(meta), sorted_by="key")
         return len(chosen), forwards
 
     def _scored(self, plan: Plan, checkpoint: str, rows: NDArray[np.int64]) -> tuple[pa.Table, float]:

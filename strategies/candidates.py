@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from itertools import pairwise
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,16 @@ class Shard(Protocol):
 
     def select(self, columns: Sequence[str]) -> pa.Table:
         """These columns of all rows, in this order."""
+        ...
+
+
+@runtime_checkable
+class Ordered(Protocol):
+    """A shard that may know the order of its rows, beside the rest."""
+
+    @property
+    def key_range(self) -> tuple[int, int] | None:
+        """The first and the last key, where rows are in the order of their keys; None where they may not be."""
         ...
 
 
@@ -121,16 +132,17 @@ class ShardCandidates:
 def leaders(shards: Sequence[Shard], k: int, key: str = "value") -> Leaders:
     """The k best unlabeled rows of these shards, by their numbers over all of them; ValueError on NaN and +inf."""
     found, starts = Leaders(k), _starts(shards)
-    for number, table in _tables(shards, lambda shard: [_named(shard, key), "key", "labeled"]):
-        column = table.column_names[0]
-        values = _array(table[column], np.float64)
-        open = ~_array(table["labeled"], np.bool_) if pc.any(table["labeled"]).as_py() else None
+    keys = [] if _in_order(shards) else ["key"]  # else a row's number tells as much
+    for number, table in _tables(shards, lambda shard: [_named(shard, key), "labeled", *keys]):
+        values, labeled = _array(table.column(0), np.float64), table["labeled"].combine_chunks()
+        open = ~_array(table["labeled"], np.bool_) if labeled.true_count else None
         if not values.max() < np.inf:  # a NaN or +inf, perhaps of an image that is labeled
             wrong = np.flatnonzero(~(values < np.inf) & (True if open is None else open))
             if len(wrong):
                 value, id = values[wrong[0]], _ids(shards[number], wrong[:1])[0]
                 raise ValueError(f"column {key!r} is {value} for image {id!r}; expected finite values or -inf")
-        found.offer(values, _array(table["key"], np.uint64), int(starts[number]), open)
+        first, last = starts[number : number + 2].tolist()
+        found.offer(values, _array(table["key"], np.uint64) if keys else np.arange(first, last), first, open)
     return found
 
 
@@ -155,6 +167,13 @@ def unlabeled(table: pa.Table) -> pa.Table:
 def _starts(shards: Sequence[Shard]) -> NDArray[np.int64]:
     """The number of each shard's first row over all of them; last, how many rows there are."""
     return np.cumsum([0, *(shard.num_rows for shard in shards)], dtype=np.int64)
+
+
+def _in_order(shards: Sequence[Shard]) -> bool:
+    """Whether the rows of all shards, one after the other, are known to be in the order of their keys."""
+    ranges = [shard.key_range if isinstance(shard, Ordered) else None for _, shard in _filled(shards)]
+    known = [one for one in ranges if one is not None]
+    return len(known) == len(ranges) and all(a[1] < b[0] for a, b in pairwise(known))
 
 
 def _filled(shards: Sequence[Shard]) -> list[tuple[int, Shard]]:

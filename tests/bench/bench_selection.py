@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from orchestrator.scored import ScoredShard
+from orchestrator.store import write_table
 from strategies.base import Budget
 from strategies.candidates import ShardCandidates, leaders
 from strategies.cdal_terms import Block, ContextDistance
@@ -65,7 +66,7 @@ def write_pool(folder: Path) -> list[Path]:
             "labeled": pa.array(np.zeros(rows, bool)),
         }
         paths.append(folder / f"shard_{number:05d}.parquet")
-        pq.write_table(pa.table(table), paths[-1])
+        write_table(paths[-1], pa.table(table), sorted_by="key")
     return paths
 
 

@@ -47,6 +47,24 @@ def test_what_is_labeled_is_read_where_anything_is(tmp_path: Path) -> None:
         assert ShardCandidates((shard,), Budget(2), ()).top_k() == {"none": ["y", "x"], "one": ["y"], "empty": []}[name]
 
 
+def test_equal_values_go_by_key_whether_or_not_the_file_tells_their_order(tmp_path: Path) -> None:
+    def shard(name: str, keys: list[int], sorted_by: str | None) -> ScoredShard:
+        scores = {"s": [Score(0.5)] * len(keys)}
+        rows = score_rows(scores, [str(key) for key in keys], keys)
+        write_table(tmp_path / name, rows.append_column("labeled", pa.array([False] * len(keys))), sorted_by)
+        return ScoredShard(tmp_path / name, "s")
+
+    low, high = shard("low", [1, 3, 5], "key"), shard("high", [7, 2**64 - 1], "key")
+    assert (low.key_range, high.key_range) == ((1, 5), (7, 2**64 - 1))
+    plain, across = shard("plain", [9, 8], None), shard("across", [4, 6], "key")
+    empty = shard("empty", [], "key")
+    assert (plain.key_range, empty.key_range) == (None, None)
+    assert shard("other", [1, 2], "id").key_range is None
+    for shards in ([low, high], [high, low], [low, across], [low, plain], [low, empty, high]):
+        keys = sorted(int(id) for one in shards for id in one.select(["id"])["id"].to_pylist())
+        assert ShardCandidates(shards, Budget(9), ()).top_k() == [str(key) for key in keys]
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "shard.parquet"
     path.write_bytes(b"PAR1 and then nothing")
