@@ -25,7 +25,7 @@ demo: setup
 	$(BIN)/mtal run demo
 
 test: setup
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -35,11 +35,14 @@ types: setup
 	$(BIN)/mypy
 
 check: lint types
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 	$(BIN)/python -m pytest -n 2 -m "ray or browser"
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 bench: setup
+	$(BIN)/python tests/bench/bench_golden.py
+	$(BIN)/python tests/bench/bench_arithmetic.py
+	$(BIN)/python tests/bench/bench_selection.py
 	$(BIN)/python tests/bench/bench_scoring.py
 	$(BIN)/python tests/bench/bench_orchestration.py
 	$(BIN)/python tests/bench/bench_run.py demo

@@ -128,6 +128,7 @@ def test_what_a_kill_left_undone_is_done_again_to_the_same_result(base: Path, co
     assert results(copy) == results(base)
 
 
+@pytest.mark.slow
 def test_more_cycles_and_another_arm_compute_only_what_is_new(base: Path, copy: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in copy.rglob("model.pt")}
     tree = tiny(copy.parent)

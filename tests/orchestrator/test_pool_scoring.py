@@ -137,7 +137,9 @@ def test_a_killed_command_carries_on_to_the_same_list(checkpoint: Path, photos: 
     assert not parts.exists()
 
 
-@pytest.mark.parametrize("change", ["fewer photos", "other shards", "another seed"])
+@pytest.mark.parametrize(
+    "change", ["fewer photos", *(pytest.param(one, marks=pytest.mark.slow) for one in ("other shards", "another seed"))]
+)
 def test_parts_of_another_command_are_not_mixed_in(checkpoint: Path, photos: Path, change: str) -> None:
     """What an interrupted command left is used only for the same photos, cut in the same way."""
     interrupted(checkpoint, photos, after=3, shard=2)

@@ -75,9 +75,9 @@ def test_one_pass_for_the_images_and_one_for_each_view() -> None:
     scores = run(plan, model=model)
     crops = int(sum(score.parts["boxes"] for score in scores.scores["b"]))
     shown = model.calls[2][0]
-    assert model.calls == [(COUNT, 3, 48, 64), (COUNT, 3, 48, 64), (shown, 3, 32, 32)]
+    assert model.calls == [(COUNT, 3, 56, 72), (COUNT, 3, 56, 72), (shown, 3, 32, 32)]
     assert shown >= crops > 0
-    assert scores.forwards == pytest.approx(2 * COUNT + shown * 32 * 32 / (48 * 64))
+    assert scores.forwards == pytest.approx(2 * COUNT + shown * 32 * 32 / (56 * 72))
 
 
 def test_crops_are_forwarded_in_chunks_with_equal_scores() -> None:
@@ -179,4 +179,4 @@ def test_explaining_shows_what_was_seen_and_the_maps() -> None:
     explained = explain_batch(Toy(), sample_images(2), {}, IDS[:2], KEYS[:2], CLASSES, plan)
     assert [one.seen.id for one in explained] == IDS[:2]
     assert all(set(one.maps) == {"b", "a", "r"} and one.maps["r"] == {} for one in explained)
-    assert {m.shape for one in explained for maps in one.maps.values() for m in maps.values()} == {torch.Size([12, 16])}
+    assert {m.shape for one in explained for maps in one.maps.values() for m in maps.values()} == {torch.Size([7, 9])}

@@ -69,7 +69,7 @@ ALSO = {
 FAULTS = [(name, strategy) for name, faulty in BROKEN.items() for strategy in faulty]
 
 
-@pytest.mark.parametrize("strategy", [Random(), Equal(), BoxMask(crop_size=32), Sound()])
+@pytest.mark.parametrize("strategy", [Sound()])
 def test_sound_strategies_pass_every_check(strategy: Strategy) -> None:
     assert [result for result in check_strategy(strategy) if not result.ok] == []
 
@@ -81,6 +81,14 @@ def test_every_check_has_a_strategy_that_breaks_it() -> None:
 
 @pytest.mark.parametrize(("name", "strategy"), FAULTS, ids=[type(s).__name__ for _, s in FAULTS])
 def test_a_broken_strategy_fails_the_check_it_is_made_for(name: str, strategy: Strategy) -> None:
+    result = CHECKS[name].result(strategy)
+    assert not result.ok
+    assert result.why
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "strategy"), FAULTS, ids=[type(s).__name__ for _, s in FAULTS])
+def test_a_broken_strategy_fails_no_other_check(name: str, strategy: Strategy) -> None:
     failed = {result.name for result in check_strategy(strategy) if not result.ok}
     assert failed == {name} | ALSO.get(type(strategy).__name__, set())
 

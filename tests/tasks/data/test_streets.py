@@ -130,6 +130,7 @@ def test_rare_difficulty_hides_rare_things() -> None:
     assert hidden(4.0) > 1.3 * hidden(0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -246,6 +247,7 @@ def test_a_run_killed_while_writing_leaves_no_broken_file(tmp_path: Path, monkey
     assert _read(tmp_path / record.uri).shape == (96, 160, 3)
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_same_pixels(stored: tuple[Path, list[Record]]) -> None:
     script = (
         "import hashlib, sys; from itertools import islice, pairwise; from tasks.data.streets import Streets\n"
