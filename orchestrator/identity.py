@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import __version__
-from orchestrator.components import Component, locate
+from orchestrator.components import Component, locate, plugin_strategies
 from orchestrator.config import Experiment
 
 ROOMS = ("orchestrator", "tasks", "strategies", "configs")
@@ -37,17 +37,26 @@ def code_fingerprint(parts: tuple[str, ...] = ROOMS) -> str:
 
 
 def plugin_fingerprint(kind: str, component: Component) -> str:
-    """sha256 of the module that a ``module:Class`` or an entry point names; "" for what is built in."""
+    """sha256 of the module, or of the whole package around it, that a ``module:Class`` or an entry point names.
+
+    "" for what is built in.
+    """
     module = locate(kind, component.name, kind).partition(":")[0]  # type: ignore[arg-type]
-    if module.split(".")[0] in ROOMS:
+    top = module.partition(".")[0]
+    if top in ROOMS:
         return ""
     try:
-        spec = importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):  # a module that was not imported from a file
         spec = None
-    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+    if spec is None:
         return module
-    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16]
+    if spec.submodule_search_locations is not None:
+        sources = [path for folder in spec.submodule_search_locations for path in sorted(Path(folder).rglob("*.py"))]
+    else:
+        sources = [path for path in (Path(spec.origin or ""),) if path.is_file()]
+    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources))
+    return digest.hexdigest()[:16] if sources else module
 
 
 def base_inputs(experiment: Experiment, data: str) -> dict[str, Any]:
@@ -99,7 +108,9 @@ def arm_inputs(experiment: Experiment, data: str, reference: Mapping[str, float]
 
 
 def _component(kind: str, component: Component) -> dict[str, Any]:
-    inside = {t: plugin_fingerprint(kind, Component(t)) for t in _texts(component.options) if ":" in t}
+    offered = {offer.name for offer in plugin_strategies()}
+    named = [text for text in _texts(component.options) if ":" in text or text in offered]
+    inside = {text: plugin_fingerprint(kind, Component(text)) for text in named}
     return {
         "name": component.name,
         **component.options,
@@ -109,7 +120,7 @@ def _component(kind: str, component: Component) -> dict[str, Any]:
 
 
 def _texts(options: Any) -> Iterator[str]:
-    """Every text in options, however deep: a component may hold others by ``module:Class``."""
+    """Every text in options, however deep: a component may hold others by name."""
     if isinstance(options, str):
         yield options
     elif isinstance(options, Mapping):

@@ -192,7 +192,8 @@ class Worker:
             if isinstance(error, ValueError) and str(error).startswith("strategy "):
                 raise ConfigError(str(error)) from error
             frames = traceback.extract_tb(error.__traceback__)
-            own = {inspect.getsourcefile(type(strategy)) for strategy in strategies.values()}
+            held = [one for strategy in strategies.values() for one in _with_members(strategy)]
+            own = {inspect.getsourcefile(type(strategy)) for strategy in held}
             frame = next((frame for frame in reversed(frames) if frame.filename in own), frames[-1])
             raise ConfigError(
                 f"strategy {', '.join(map(repr, strategies))}: {type(error).__name__}: {error} "
@@ -290,6 +291,15 @@ class Worker:
                     for unit, amount in self.tasks[name].label_cost(targets[name]).items():
                         total[unit] = total.get(unit, 0.0) + amount
         return total
+
+
+def _with_members(strategy: Strategy) -> Iterator[Strategy]:
+    """A strategy, and those that it holds, however deep."""
+    yield strategy
+    for value in vars(strategy).values():
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, Strategy):
+                yield from _with_members(one)
 
 
 def shard_path(folder: str, shard: int) -> Path:

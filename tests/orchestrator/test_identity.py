@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator import identity
-from orchestrator.components import Component
+from orchestrator.components import Component, Offer
 from orchestrator.config import Experiment, arm, experiment_of
 from orchestrator.store import canonical
 from tests.tiny import tiny
@@ -118,6 +118,26 @@ def test_a_plugin_inside_another_strategy_is_known_by_its_text(tmp_path: Path, m
     path.write_text("class Mine: x = 1\n")
     second = inputs(one)
     assert {name for name in first if first[name] != second[name]} == {"arm"}
+
+
+def test_a_plugin_that_is_offered_by_name_and_lies_in_a_package_is_known_by_all_its_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "offered").mkdir()
+    for name in ("__init__", "inside", "arithmetic"):
+        (tmp_path / "offered" / f"{name}.py").write_text("class Mine: pass\n")
+    offers = [Offer("from-a-package", "offered.inside:Mine", "offered", "1")]
+    for module in ("identity", "components"):
+        monkeypatch.setattr(f"orchestrator.{module}.plugin_strategies", lambda: offers)
+    members = {"name": "alternation", "members": ["random", "from-a-package"]}
+    for arm in ("from-a-package", members):
+        one = experiment(arms={"random": {"strategy": arm}})
+        first = inputs(one)
+        with (tmp_path / "offered" / "arithmetic.py").open("a") as source:
+            source.write("x = 1\n")
+        second = inputs(one)
+        assert {name for name in first if first[name] != second[name]} == {"arm"}
 
 
 @pytest.mark.parametrize("name", ["no_such_plugin:Mine", "no_such_package.inside:Mine", "__main__:Mine"])

@@ -88,6 +88,13 @@ def test_what_a_strategy_does_wrong_is_named(
         selected(plan, worker, tmp_path, f"{BAD}:{name}")
 
 
+def test_a_fault_of_a_member_is_told_by_the_line_of_the_member(plan: Plan, worker: Worker, tmp_path: Path) -> None:
+    job = score_job(plan, tmp_path, "ranks", np.zeros(16, bool))
+    members = Component("ranks", {"members": ["random", {"name": f"{BAD}:Raises"}]})
+    with pytest.raises(ConfigError, match=r"division by zero \(bad_strategies.py, line \d+\)"):
+        worker.score_shard(replace(job, strategies={"x": members}), 0)
+
+
 def test_a_diversity_strategy_sees_the_labeled_images_and_buys_one_task(
     plan: Plan, worker: Worker, tmp_path: Path
 ) -> None:
