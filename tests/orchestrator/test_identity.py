@@ -131,8 +131,8 @@ def test_a_plugin_that_is_offered_by_name_and_lies_in_a_package_is_known_by_all_
     for module in ("identity", "components"):
         monkeypatch.setattr(f"orchestrator.{module}.plugin_strategies", lambda: offers)
     members = {"name": "alternation", "members": ["random", "from-a-package"]}
-    for arm in ("from-a-package", members):
-        one = experiment(arms={"random": {"strategy": arm}})
+    for strategy in ("from-a-package", members):
+        one = experiment(arms={"random": {"strategy": strategy}})
         first = inputs(one)
         with (tmp_path / "offered" / "arithmetic.py").open("a") as source:
             source.write("x = 1\n")
