@@ -73,9 +73,14 @@ class Active:
     budget: Budget
     cycles: int
     warm_start: bool = True  # False: every cycle starts from fresh weights
+    pool_subset: int | None = None  # unlabeled images that a cycle scores, drawn anew each time; null = all of them
 
     def __post_init__(self) -> None:
         _positive(self, "initial")
+        if self.pool_subset is not None and self.pool_subset < max(1, self.budget.amount):
+            raise ValueError(
+                f"pool_subset is {self.pool_subset}; expected at least the budget of {self.budget.amount:g}, or null"
+            )
         _share_or_count(self, "initial")
         if self.cycles < 0:
             raise ValueError(f"cycles is {self.cycles}; expected 0 or more purchases")

@@ -22,6 +22,7 @@ from orchestrator.pool import Pool
 from orchestrator.store import RunFolder, commit, fingerprint, read_json, read_table, write_table
 from orchestrator.workers import Bought, ExplainJob, FitJob, Fitted, ScoreJob, SelectJob, Workers
 from tasks.data.manifest import Manifest
+from tasks.seeding import seed_of, uniforms
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,7 @@ def _purchase(trial: Trial, workers: Workers, folder: Path, pool: Pool, checkpoi
                 folder=str(folder / "scores"), checkpoint=checkpoint, strategies={name: experiment.strategy},
                 seed=trial.seed, cycle=index, labeled=pool.labeled,
                 inputs=fingerprint([read_json(folder / "cycle.json")["inputs"], index, experiment.cluster.shard]),
+                left_out=_left_out(trial, pool, index, budget),
             )  # fmt: skip
             forwards = workers.score(job).forwards
         with _clock(seconds, "select"):
@@ -179,6 +181,18 @@ def _purchase(trial: Trial, workers: Workers, folder: Path, pool: Pool, checkpoi
                 workers.explain(ExplainJob(gallery, checkpoint, experiment.strategy, shown, trial.seed, index))
     write_table(folder / "bought.parquet", _bought_table(bought))
     commit(folder / "purchase.json", {"seconds": seconds, "forwards": forwards, "images": len(bought)})
+
+
+def _left_out(trial: Trial, pool: Pool, index: int, budget: int) -> NDArray[np.bool_] | None:
+    """Unlabeled images ``[N]`` that this cycle does not score: all but a subset that is drawn by key."""
+    subset = trial.experiment.active.pool_subset
+    if subset is None:
+        return None
+    left_out = ~pool.labeled
+    rows = np.flatnonzero(left_out)
+    drawn = uniforms(pool.keys[rows], seed_of(trial.seed, "pool subset"), index)
+    left_out[rows[np.argsort(drawn, kind="stable")[: max(subset, budget)]]] = False
+    return left_out
 
 
 def _job(trial: Trial, folder: Path, pool: Pool, steps: int, start: str | None, index: int) -> FitJob:

@@ -100,7 +100,7 @@ def arm_inputs(experiment: Experiment, data: str, reference: Mapping[str, float]
     return {
         **first,
         "train": {**first["train"], "steps": experiment.train.steps},
-        "active": {"initial": active.initial, "budget": vars(active.budget), "warm_start": active.warm_start},
+        "active": {k: v for k, v in {**vars(active), "budget": vars(active.budget)}.items() if k != "cycles"},
         "reference": dict(reference),
         "strategy": _component("strategy", experiment.strategy),
         "gallery": vars(experiment.gallery),

@@ -24,7 +24,7 @@ from orchestrator.evaluation import evaluate, figures, merged, selection_score
 from orchestrator.gallery import GalleryEntry, panel, write_gallery
 from orchestrator.scored import ScoredShard
 from orchestrator.scoring import Plan, explain_batch, needs_images, score_batch, score_rows
-from orchestrator.store import read_table, write_table
+from orchestrator.store import read_metadata, write_table
 from orchestrator.workers import (
     Bought,
     ExplainJob,
@@ -140,7 +140,7 @@ class Worker:
         """Score one shard and write it; (images, forward passes). A shard that is there from the same inputs stays."""
         path = shard_path(job.folder, shard)
         if path.is_file():
-            meta = read_table(path).schema.metadata or {}
+            meta = read_metadata(path).metadata or {}
             if meta.get(b"inputs", b"").decode() == job.inputs:
                 return int(meta[b"images"]), float(meta[b"forwards"])
         plan = self.plan(job.strategies, job.seed, job.cycle)
@@ -148,12 +148,11 @@ class Worker:
         start, stop = ranges(len(rows), self.setup.shard)[shard]
         labeled = job.labeled[start:stop]
         both = any(strategy.scores_labeled for strategy in plan.strategies.values())
-        chosen = rows[start:stop] if both else rows[start:stop][~labeled]
+        wanted = np.ones(len(labeled), bool) if job.left_out is None else ~job.left_out[start:stop]
+        wanted &= both | ~labeled
+        chosen = rows[start:stop][wanted]
         table, forwards = self._scored(plan, job.checkpoint, chosen)
-        if both:
-            table = table.append_column("labeled", pa.array(labeled))
-        else:
-            table = table.append_column("labeled", pa.array(np.zeros(len(chosen), bool)))
+        table = table.append_column("labeled", pa.array(labeled[wanted]))
         meta = {"inputs": job.inputs, "images": str(len(chosen)), "forwards": str(forwards)}
         write_table(path, table.replace_schema_metadata(meta), sorted_by="key")
         return len(chosen), forwards

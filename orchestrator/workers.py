@@ -65,6 +65,7 @@ class ScoreJob:
     labeled: NDArray[np.bool_]  # [N] of the split's rows
     split: str = "train"
     inputs: str = ""  # fingerprint of all that the scores depend on
+    left_out: NDArray[np.bool_] | None = None  # [N] unlabeled images that are not scored; None = none
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,10 @@ def test_an_arm_that_names_another_component_drops_the_old_options() -> None:
         ({"train": {"steps": 5, "flip": 2.0}}, "flip is 2.0; expected 0 to 1"),
         ({"active": {"initial": 0.4, "budget": {"amount": -1}, "cycles": 1}}, "amount is -1"),
         ({"active": {"initial": 0.4, "budget": {"amount": 1, "unit": "boxes"}, "cycles": 1}}, "expected 'images'"),
+        (
+            {"active": {"initial": 2, "budget": {"amount": 9}, "cycles": 1, "pool_subset": 8}},
+            "at least the budget of 9",
+        ),
         ({"active": {"initial": 2.5, "budget": {"amount": 1}, "cycles": 1}}, "initial is 2.5; expected a share"),
         ({"seeds": []}, "seeds is []; expected at least one number"),
         ({"seeds": [1, 1]}, "seeds is [1, 1]; expected at least one number, each once"),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
@@ -160,6 +161,7 @@ def test_an_arm_may_buy_nothing_start_afresh_or_have_its_own_cycle_0(tmp_path: P
         "no-new-labels": {"active.budget.amount": 0},
         "scratch": {"active.warm_start": False},
         "longer": {"train.first_steps": 7},
+        "subset": {"active.pool_subset": 4},
     }
     tree["active"]["cycles"] = 1
     folder, _ = run(tree)
@@ -169,6 +171,11 @@ def test_an_arm_may_buy_nothing_start_afresh_or_have_its_own_cycle_0(tmp_path: P
     assert rows["scratch", 1]["segmentation.miou"] != rows["random", 1]["segmentation.miou"]
     assert rows["longer", 0]["segmentation.miou"] != rows["random", 0]["segmentation.miou"]
     assert len(list(folder.glob("initial/*/seed_0/fit.json"))) == 2
+    for arm, images in (("random", 10), ("subset", 4)):
+        scored = pa.concat_tables(map(pq.read_table, sorted(folder.glob(f"{arm}/seed_0/cycle_0/scores/*.parquet"))))
+        assert len(scored) == images
+    bought = pq.read_table(folder / "subset" / "seed_0" / "cycle_0" / "bought.parquet")
+    assert set(bought["id"].to_pylist()) < set(scored["id"].to_pylist())
 
 
 @pytest.mark.slow

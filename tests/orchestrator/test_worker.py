@@ -104,6 +104,17 @@ def test_a_diversity_strategy_sees_the_labeled_images_and_buys_one_task(
     assert not set(ids) & set(labeled)
 
 
+def test_what_is_left_out_is_neither_scored_nor_picked(plan: Plan, worker: Worker, tmp_path: Path) -> None:
+    labeled, left_out = np.arange(16) < 4, np.isin(np.arange(16), (5, 6, 7, 8, 12, 13, 14, 15))
+    for name, images in (("random", 4), (f"{BAD}:Centres", 8)):
+        folder = tmp_path / name.replace(":", "")
+        job = replace(score_job(plan, folder, name, labeled), left_out=left_out)
+        assert sum(worker.score_shard(job, shard)[0] for shard in range(4)) == images
+        picks = worker.select(SelectJob(str(folder), "x", Component(name), 2, 0, 0, labeled))
+        rows = worker.manifest.rows_of(np.array([pick.key for pick in picks], np.uint64))
+        assert not left_out[np.searchsorted(worker.rows("train"), rows)].any()
+
+
 def test_random_reads_no_image(plan: Plan, worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise AssertionError("an image was read")
