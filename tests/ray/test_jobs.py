@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,7 +10,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from textwrap import dedent
 
 import pyarrow.parquet as pq
 import pytest
@@ -19,25 +19,6 @@ from tests.test_wheel import HOME, environment, run
 from tests.tiny import write_tiny
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
-PLUGIN = '''
-    """Images with small features first."""
-
-    from dataclasses import dataclass
-
-    import numpy as np
-
-    from strategies.base import Score, Seen, Strategy
-
-
-    @dataclass(frozen=True)
-    class Faint(Strategy):
-        @property
-        def reads(self) -> tuple[str, ...]:
-            return ("features",)
-
-        def score(self, seen: Seen, rng: np.random.Generator) -> Score:
-            return Score(-float(seen.plain.features.mean()))
-'''
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +75,8 @@ def test_strategies_of_others_run_as_a_job_and_are_in_the_report(
     address, env = server
     shipped = tmp_path / "shipped"  # all that the job gets: nothing of mtal is in it
     shipped.mkdir()
-    (shipped / "my_strategies.py").write_text(dedent(PLUGIN))
-    arms = {"sure": {"strategy": "least-sure"}, "faint": {"strategy": "my_strategies:Faint"}}
+    shutil.copyfile(python.parents[2] / "least-sure" / "least_sure.py", shipped / "my_strategies.py")
+    arms = {"package": {"strategy": "least-sure"}, "file": {"strategy": "my_strategies:LeastSure"}}
     active = {"initial": 0.4, "budget": {"amount": 2}, "cycles": 1}
     write_tiny(shipped / "mine.yaml", tmp_path / "runs", arms=arms, active=active)
     submit = [python, "-m", "ray.scripts.scripts", "job", "submit", "--address", address, "--working-dir", shipped]
@@ -103,8 +84,13 @@ def test_strategies_of_others_run_as_a_job_and_are_in_the_report(
     done = subprocess.run(words, env=env, cwd="/", capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     cycles = pq.read_table(tmp_path / "runs" / "tiny" / "cycles.parquet")
-    assert set(cycles["arm"].to_pylist()) == {"sure", "faint"}
+    assert set(cycles["arm"].to_pylist()) == set(arms)
     report = (tmp_path / "runs" / "tiny" / "report.html").read_text()
     assert all(f">{arm}<" in report for arm in arms)
-    [bought] = (tmp_path / "runs" / "tiny" / "faint" / "seed_0").glob("cycle_*/bought.parquet")
-    assert pq.read_table(bought).num_rows == 2
+    picks = [
+        pq.read_table(bought)["id"].to_pylist()
+        for bought in sorted((tmp_path / "runs" / "tiny").glob("*/seed_0/cycle_*/bought.parquet"))
+    ]
+    assert len(picks) == 2
+    assert picks[0] == picks[1]  # one strategy, wherever it comes from
+    assert len(picks[0]) == 2
