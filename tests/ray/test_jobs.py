@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -69,6 +69,12 @@ def _answers(port: int) -> bool:
         return one.connect_ex(("127.0.0.1", port)) == 0
 
 
+def _submitted(words: Sequence[str | Path], env: Mapping[str, str]) -> "subprocess.CompletedProcess[str] | None":
+    """The finished command; None where the server answers, but has nobody yet to give the job to."""
+    done = subprocess.run(words, env=env, cwd="/", capture_output=True, text=True, timeout=400, check=False)
+    return None if "No available agent" in done.stdout + done.stderr else done
+
+
 def test_strategies_of_others_run_as_a_job_and_are_in_the_report(
     python: Path, server: tuple[str, dict[str, str]], tmp_path: Path
 ) -> None:
@@ -81,7 +87,7 @@ def test_strategies_of_others_run_as_a_job_and_are_in_the_report(
     write_tiny(shipped / "mine.yaml", tmp_path / "runs", arms=arms, active=active)
     submit = [python, "-m", "ray.scripts.scripts", "job", "submit", "--address", address, "--working-dir", shipped]
     words = [*submit, "--", python.with_name("mtal"), "run", "mine.yaml", "--address", "auto"]
-    done = subprocess.run(words, env=env, cwd="/", capture_output=True, text=True, timeout=400, check=False)
+    done = wait_for(lambda: _submitted(words, env), 400, 2)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     cycles = pq.read_table(tmp_path / "runs" / "tiny" / "cycles.parquet")
     assert set(cycles["arm"].to_pylist()) == set(arms)
