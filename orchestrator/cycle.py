@@ -179,7 +179,7 @@ def _purchase(trial: Trial, workers: Workers, folder: Path, pool: Pool, checkpoi
             if shown:
                 gallery = str(folder / "gallery")
                 workers.explain(ExplainJob(gallery, checkpoint, experiment.strategy, shown, trial.seed, index))
-    write_table(folder / "bought.parquet", _bought_table(bought))
+    write_table(folder / "bought.parquet", bought_table(bought))
     commit(folder / "purchase.json", {"seconds": seconds, "forwards": forwards, "images": len(bought)})
 
 
@@ -245,7 +245,7 @@ def _cycle(index: int, record: Mapping[str, Any], purchase: Mapping[str, Any]) -
     )
 
 
-def _bought_table(bought: list[Bought]) -> pa.Table:
+def bought_table(bought: list[Bought]) -> pa.Table:
     parts = sorted({name for b in bought for name in b.parts})
     return pa.table(
         {
