@@ -43,6 +43,8 @@ bench: setup
 	$(BIN)/python tests/bench/bench_golden.py
 	$(BIN)/python tests/bench/bench_arithmetic.py
 	$(BIN)/python tests/bench/bench_selection.py
+	$(BIN)/python tests/bench/bench_pool.py
+	$(BIN)/python tests/bench/bench_scaling.py
 	$(BIN)/python tests/bench/bench_scoring.py
 	$(BIN)/python tests/bench/bench_orchestration.py
 	$(BIN)/python tests/bench/bench_run.py demo

@@ -187,8 +187,8 @@ def report(sizes: Sequence[int]) -> None:
     record("; ".join(parts) + " (target: minutes, below 4 GiB, linear) [manifest and scores generated]")
     small, large = (asked("driver", count)["peak"] for count in (10**4, 10**6))
     record(
-        f"a trial's own process: {(large - small) / (10**6 - 10**4):.1f} bytes a record more with 10^6 records than with "
-        f"10^4 ({small / 2**20:.0f} -> {large / 2**20:.0f} MiB) (target: at most 64) "
+        f"a trial's own process: {(large - small) / (10**6 - 10**4):.1f} bytes a record more with 10^6 records than "
+        f"with 10^4 ({small / 2**20:.0f} -> {large / 2**20:.0f} MiB) (target: at most 64) "
         "[manifest generated, workers stubbed]"
     )
 
