@@ -109,8 +109,8 @@ def main() -> None:
         real = compared(folder, Component("small", {"width": 52}), small(CLASSES, TASKS, width=52))
     record(
         f"scoring by 2 actors / 1 actor: stub of {EACH * 1e3:.0f} ms CPU an image {stub[1] / stub[0]:.2f} "
-        f"({stub[0]:.1f} -> {stub[1]:.1f} images/s) (target: at least 1.6); network of 1.7 M parameters at {SIZE[0]}x{SIZE[1]} "
-        f"{real[1] / real[0]:.2f} ({real[0]:.1f} -> {real[1]:.1f} images/s)"
+        f"({stub[0]:.1f} -> {stub[1]:.1f} images/s) (target: at least 1.6); network of 1.7 M parameters "
+        f"at {SIZE[0]}x{SIZE[1]} {real[1] / real[0]:.2f} ({real[0]:.1f} -> {real[1]:.1f} images/s)"
     )
 
 
