@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -39,10 +40,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def server(python: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """The address of a jobs server on loopback, and the environment of who may talk to it."""
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        second.bind(("127.0.0.1", 0))
-        gcs, jobs = first.getsockname()[1], second.getsockname()[1]
+    gcs, jobs, agent = _free_ports(3)
     hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "RAY_ADDRESS")
     env = {k: v for k, v in os.environ.items() if k not in hidden}
     env |= {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -50,6 +48,7 @@ def server(python: Path) -> Iterator[tuple[str, dict[str, str]]]:
         words = [
             *(python, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus", "2"),
             *("--port", str(gcs), "--dashboard-host", "127.0.0.1", "--dashboard-port", str(jobs)),
+            *("--dashboard-agent-listen-port", str(agent)),  # else a fixed one, which another cluster may have
             *("--temp-dir", folder, "--object-store-memory", str(2**28), "--disable-usage-stats"),
         ]
         log = Path(folder) / "head.log"
@@ -62,6 +61,14 @@ def server(python: Path) -> Iterator[tuple[str, dict[str, str]]]:
         finally:
             head.send_signal(signal.SIGTERM)  # stops the processes that it started, and no other cluster's
             head.wait(60)
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        open = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in open:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in open]
 
 
 def _answers(port: int) -> bool:
