@@ -94,12 +94,15 @@ def test_what_the_wheel_holds(wheel: Path) -> None:
         metadata = HeaderParser().parsestr(archive.read(f"{info}/METADATA").decode())
         points = archive.read(f"{info}/entry_points.txt").decode()
     kinds = (".py", ".yaml", ".html", ".jinja")
-    ours = {p.relative_to(HOME).as_posix() for room in ROOMS for p in (HOME / room).rglob("*") if p.suffix in kinds}
+    files = [p for room in ROOMS for p in (HOME / room).rglob("*")]
+    ours = {p.relative_to(HOME).as_posix() for p in files if p.suffix in kinds or p.name == "py.typed"}
     assert {n for n in names if not n.startswith(info)} == ours
     assert {"configs/demo.yaml", "orchestrator/templates/report.html"} < ours
     assert info == f"mtal-{__version__}.dist-info"
     assert metadata["Version"] == __version__
-    assert len(metadata.get_all("Requires-Dist", [])) == len(PROJECT["dependencies"])
+    needs = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
+    assert len(needs) == len(PROJECT["dependencies"])
+    assert metadata.get_all("Provides-Extra") == ["jobs"]
     assert metadata["Requires-Python"] == "<3.13,>=3.11"
     assert "[console_scripts]\nmtal = orchestrator.__main__:main" in points
 
