@@ -225,7 +225,7 @@ class Worker:
         try:
             rows = candidates.rows(ids)
         except ValueError as error:
-            raise ConfigError(f"{who} an image that is not of the pool: {error}") from error
+            raise ConfigError(f"{who} what the candidates do not offer ({error}): mend its select") from error
         if labeled := rows.filter(rows["labeled"])["id"].to_pylist():
             raise ConfigError(
                 f"{who} {min(labeled)!r}, which is labeled already; expected ids that the candidates offer: mend its "
