@@ -1,10 +1,10 @@
 """Models on disk: weights beside all that is needed to build the network again. Loaded with ``weights_only=True``."""
 
+import io
 import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from orchestrator.components import Component, make
 from orchestrator.errors import RunError
 from orchestrator.store import replacing
 from tasks.classes import ClassMap
+from tasks.data.files import Place
+from tasks.data.objects import S3Path
 
 _EXPECTED = "expected a whole model.pt that a run has written: restore it, give another, or run again with --fresh ARM"
 
@@ -29,7 +31,7 @@ class Card:
     step: int
 
 
-def save(path: Path, content: Mapping[str, Any]) -> None:
+def save(path: Place, content: Mapping[str, Any]) -> None:
     """Write tensors and plain values, atomically."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         try:
@@ -38,17 +40,20 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
             raise OSError(None, "the disk refused it (it may be full)", str(path)) from error
 
 
-def load(path: Path, device: torch.device | str = "cpu", remedy: str = _EXPECTED) -> dict[str, Any]:
+def load(path: Place, device: torch.device | str = "cpu", remedy: str = _EXPECTED) -> dict[str, Any]:
     """The content of a checkpoint; RunError when it is missing, damaged or holds more than tensors and plain values.
 
     ``remedy`` ends the sentence: what was expected, and what to do.
     """
     if not path.is_file():
         raise RunError(f"{path}: no such checkpoint; {remedy}")
+    source = io.BytesIO(path.read_bytes()) if isinstance(path, S3Path) else path
     try:
-        if not zipfile.is_zipfile(path):
+        if not zipfile.is_zipfile(source):
             raise zipfile.BadZipFile(str(path))
-        content = torch.load(path, map_location=device, weights_only=True)
+        if isinstance(source, io.BytesIO):
+            source.seek(0)
+        content = torch.load(source, map_location=device, weights_only=True)
     except Exception as error:  # what unpickling raises on broken bytes is not to be foreseen
         raise RunError(f"{path}: is not a readable checkpoint; {remedy}") from error
     if not isinstance(content, dict):
@@ -56,12 +61,12 @@ def load(path: Path, device: torch.device | str = "cpu", remedy: str = _EXPECTED
     return content
 
 
-def save_model(path: Path, model: nn.Module, card: Card) -> None:
+def save_model(path: Place, model: nn.Module, card: Card) -> None:
     """Write a model with its card."""
     save(path, {"model": model.state_dict(), "card": json.dumps(asdict(card))})
 
 
-def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, Card]:
+def load_model(path: Place, device: torch.device | str = "cpu") -> tuple[nn.Module, Card]:
     """The network of a checkpoint in evaluation mode, and its card; RunError for NaN weights and foreign files."""
     content = load(path, device)
     try:
@@ -81,7 +86,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Modul
     return model.eval(), card
 
 
-def load_state(model: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
+def load_state(model: nn.Module, state: Mapping[str, torch.Tensor], path: Place) -> None:
     """Put weights into a model; RunError when they do not fit or are not finite."""
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise RunError(f"{path}: holds no weights; {_EXPECTED}")

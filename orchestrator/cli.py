@@ -89,7 +89,7 @@ def prepare(
     config: Config,
     set_: Sets = None,
     out_folder: Annotated[
-        Path | None, typer.Option("--out", help="Where the manifest goes; default: beside the runs.")
+        str | None, typer.Option("--out", help="Where the manifest goes, also s3://; default: beside the runs.")
     ] = None,
     on_error: Annotated[
         OnError, typer.Option(help="refuse: stop at bad data. skip: leave the bad images out.")
@@ -104,7 +104,8 @@ def prepare(
     experiment = load(config, set_ or [])
     _own_modules(config)
     with display.shown(f"{experiment.name}: reading the data"):
-        folder, report = running.prepare_data(experiment, display.update, on_error.value, out_folder)
+        target = None if out_folder is None else _place(out_folder)
+        folder, report = running.prepare_data(experiment, display.update, on_error.value, target)
     _say(str(report))
     _say(f"manifest: {folder / 'manifest.parquet'}")
 
@@ -145,13 +146,15 @@ def score(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/demo.")]) -> None:
+def report(folder: Annotated[str, typer.Argument(help="A run folder, e.g. runs/demo or s3://bucket/demo.")]) -> None:
     """Write the report of a run folder again: report.html, curves.csv and the SVG curves.
 
     [bold]Example:[/bold]  mtal report runs/demo
     """
-    path = attribute("orchestrator.report:write_report")(folder)
-    out.print(attribute("orchestrator.report:terminal_table")(attribute("orchestrator.curves:Results").load(folder)))
+    run_folder = _place(folder)
+    path = attribute("orchestrator.report:write_report")(run_folder)
+    results = attribute("orchestrator.curves:Results").load(run_folder)
+    out.print(attribute("orchestrator.report:terminal_table")(results))
     _say(f"report: {path}")
 
 
@@ -257,6 +260,14 @@ def _tell(text: str) -> None:
 def _say(text: str) -> None:
     """Print a line as it is: no wrapping, and brackets of a path are no markup."""
     out.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def _place(uri: str) -> Any:
+    """The path of what was typed: local, or s3://bucket/path. ConfigError for other kinds."""
+    try:
+        return attribute("tasks.data.files:place")(uri)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _import(module: str) -> Any:

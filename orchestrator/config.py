@@ -34,6 +34,17 @@ class Train:
     evaluations: int = 1  # checkpoints of which the best on the validation split is kept; 1 = the last, without a look
     checkpoint_steps: int = 200  # a kill loses at most these many steps
     precision: Literal["fp32", "bf16"] = "fp32"
+    processes: int = 1  # workers of a trial that train together, each on its part of every batch; see ``parts``
+    accumulate: int = 1  # micro-batches that a process makes of its part, one after another, to save memory
+
+    @property
+    def parts(self) -> int:
+        """Into how many equal parts a batch is cut. Losses are means over all of it, whatever the cut.
+
+        Batch norm sees a part alone, and its running statistics change by the mean over the parts: networks without
+        it (GroupNorm) learn what they learn from the uncut batch, others something close.
+        """
+        return self.processes * self.accumulate
 
     @property
     def chooses(self) -> bool:
@@ -41,7 +52,12 @@ class Train:
         return self.evaluations > 1
 
     def __post_init__(self) -> None:
-        _positive(self, "steps", "batch", "rate", "evaluations", "checkpoint_steps")
+        _positive(self, "steps", "batch", "rate", "evaluations", "checkpoint_steps", "processes", "accumulate")
+        if self.batch % self.parts:
+            raise ValueError(
+                f"batch is {self.batch}; expected a multiple of processes x accumulate = {self.processes} x "
+                f"{self.accumulate}, so that all parts are equal: change one of them"
+            )
         _share(self, "flip", "zoom", "colour")
         if self.zoom_to < 1:
             raise ValueError(f"zoom_to is {self.zoom_to}; expected 1 or more")
@@ -104,7 +120,7 @@ class Cluster:
 
     shard: int = 512  # images a unit of scoring; the same for any number of workers
     score_batch: int = 16  # images a forward pass when scoring and evaluating
-    workers_per_trial: int = 1  # processes that score and evaluate; the first one trains
+    workers_per_trial: int = 1  # processes that score and evaluate; the first train.processes of them train
     cpus_per_worker: int = 1  # also torch's threads in each process
     gpus_per_worker: float = 0.0
     cache_mib: int = 2048  # decoded images that a worker keeps in memory
@@ -151,6 +167,7 @@ class Experiment:
             raise ValueError(f"name is {self.name!r}; expected a word that can name a folder, and not 'data'")
         if not self.tasks:
             raise ValueError("tasks is empty; expected at least one, such as detection: {}")
+        _check_group(self.train, self.cluster)
 
     @property
     def folder(self) -> Path:
@@ -172,6 +189,20 @@ def _not_negative(section: Any, *names: str) -> None:
     for name in names:
         if not 0 <= getattr(section, name) < math.inf:
             raise ValueError(f"{name} is {getattr(section, name)}; expected 0 or more, and finite")
+
+
+def _check_group(train: Train, cluster: Cluster) -> None:
+    """ValueError where a trial has no room for the processes that train together."""
+    if train.processes > cluster.workers_per_trial:
+        raise ValueError(
+            f"train.processes is {train.processes}; expected at most cluster.workers_per_trial, which is "
+            f"{cluster.workers_per_trial}: raise that, or train with fewer"
+        )
+    if train.processes > 1 and 0 < cluster.gpus_per_worker < 1:
+        raise ValueError(
+            f"train.processes is {train.processes} and cluster.gpus_per_worker {cluster.gpus_per_worker:g}; expected a "
+            "whole GPU for each process that trains with others: set it to 1, or train with one process"
+        )
 
 
 def _share(section: Any, *names: str) -> None:

@@ -4,7 +4,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from orchestrator.errors import RunError
 from orchestrator.store import RunFolder, read_json, read_table
+from tasks.data.files import Place
 
 NOT_METRICS = ("labeled", "cost", "seconds")  # first parts of column names that are no task's figures
 USUAL_MAIN = {"detection": "map", "segmentation": "miou", "depth": "rmse", "instances": "map", "keypoints": "oks"}
@@ -167,7 +167,7 @@ class Missing:
 class Results:
     """All that a report reads of a run folder, except galleries."""
 
-    folder: Path
+    folder: Place
     experiment: Mapping[str, Any]
     environment: Mapping[str, Any]
     reference: Reference | None
@@ -175,7 +175,7 @@ class Results:
     failures: tuple[Missing, ...] = ()
 
     @staticmethod
-    def load(folder: Path) -> "Results":
+    def load(folder: Place) -> "Results":
         """Results of a finished, unfinished or partly failed run; RunError when the folder is not a run."""
         run = RunFolder(folder)
         if not run.cycles.is_file():
@@ -295,7 +295,7 @@ def _walk(level: Any, path: list[str]) -> Any:
     return level
 
 
-def _yaml(path: Path) -> Mapping[str, Any]:
+def _yaml(path: Place) -> Mapping[str, Any]:
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -318,7 +318,7 @@ def _reference(value: Mapping[str, Any]) -> Reference:
     )
 
 
-def _check_table(table: pa.Table, path: Path) -> None:
+def _check_table(table: pa.Table, path: Place) -> None:
     absent = [n for n in ("arm", "seed", "cycle") if n not in table.column_names]
     if absent:
         raise RunError(

@@ -7,8 +7,7 @@ starts, so a trial that was killed is carried on by calling it again, to the sam
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from orchestrator.identity import arm_inputs, initial_inputs, reference_inputs
 from orchestrator.pool import Pool
 from orchestrator.store import RunFolder, commit, fingerprint, read_json, read_table, write_table
 from orchestrator.workers import Bought, ExplainJob, FitJob, Fitted, ScoreJob, SelectJob, Workers
+from tasks.data.files import Place, place, relative_uri
 from tasks.data.manifest import Manifest
 from tasks.seeding import seed_of, uniforms
 
@@ -111,9 +111,9 @@ def run(trial: Trial, workers: Workers) -> Iterator[Cycle]:
 def finished(folder: RunFolder, arm: str, seed: int) -> list[Cycle]:
     """The committed cycles of a trial."""
     found: list[Cycle] = []
-    while (place := folder.cycle(arm, seed, len(found))).joinpath("cycle.json").is_file():
-        paid = place / "purchase.json"
-        found.append(_cycle(len(found), read_json(place / "cycle.json"), read_json(paid) if paid.is_file() else {}))
+    while (folder_of := folder.cycle(arm, seed, len(found))).joinpath("cycle.json").is_file():
+        paid = folder_of / "purchase.json"
+        found.append(_cycle(len(found), read_json(folder_of / "cycle.json"), read_json(paid) if paid.is_file() else {}))
     return found
 
 
@@ -128,32 +128,40 @@ def is_complete(folder: RunFolder, arm: str, seed: int, cycles: int) -> bool:
 
 
 def _fit_once(
-    trial: Trial, workers: Workers, folder: Path, pool: Pool, steps: int, inputs: Mapping[str, Any]
+    trial: Trial, workers: Workers, folder: Place, pool: Pool, steps: int, inputs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A fit that several arms share, behind its own marker."""
     marker = folder / "fit.json"
     if not marker.is_file():
         seconds: dict[str, float] = {}
         with _clock(seconds, "fit"):
-            fitted = workers.fit(_job(trial, folder, pool, steps, None, 0))
+            fitted = _fitted(workers, _job(trial, folder, pool, steps, None, 0), folder)
         with _clock(seconds, "evaluate"):
             metrics = workers.evaluate(fitted.checkpoint, trial.split)
         commit(marker, {"inputs": inputs, **_made(trial, fitted, metrics, seconds)})
     return dict(read_json(marker))
 
 
-def _fit(trial: Trial, workers: Workers, folder: Path, pool: Pool, previous: str | None, index: int) -> dict[str, Any]:
+def _fit(trial: Trial, workers: Workers, folder: Place, pool: Pool, previous: str | None, index: int) -> dict[str, Any]:
     """The fit of a later cycle, from the last best checkpoint or from fresh weights."""
     start = previous if trial.experiment.active.warm_start else None
     seconds: dict[str, float] = {}
     with _clock(seconds, "fit"):
-        fitted = workers.fit(_job(trial, folder, pool, trial.experiment.train.steps, start, index))
+        fitted = _fitted(workers, _job(trial, folder, pool, trial.experiment.train.steps, start, index), folder)
     with _clock(seconds, "evaluate"):
         metrics = workers.evaluate(fitted.checkpoint, trial.split)
     return _made(trial, fitted, metrics, seconds)
 
 
-def _purchase(trial: Trial, workers: Workers, folder: Path, pool: Pool, checkpoint: str, index: int) -> None:
+def _fitted(workers: Workers, job: FitJob, folder: Place) -> Fitted:
+    """The answer of a fit, kept as soon as it is there: a kill while its network is evaluated costs no step."""
+    marker = folder / "fitted.json"
+    if not (marker.is_file() and (folder / "model.pt").is_file()):
+        commit(marker, asdict(workers.fit(job)))
+    return Fitted(**{**read_json(marker), "checkpoint": str(folder / "model.pt")})
+
+
+def _purchase(trial: Trial, workers: Workers, folder: Place, pool: Pool, checkpoint: str, index: int) -> None:
     """Score the pool, choose within the budget, draw why, and commit what was bought."""
     experiment, seconds = trial.experiment, dict[str, float]()
     budget = trial.amount(experiment.active.budget.amount)
@@ -195,7 +203,7 @@ def _left_out(trial: Trial, pool: Pool, index: int, budget: int) -> NDArray[np.b
     return left_out
 
 
-def _job(trial: Trial, folder: Path, pool: Pool, steps: int, start: str | None, index: int) -> FitJob:
+def _job(trial: Trial, folder: Place, pool: Pool, steps: int, start: str | None, index: int) -> FitJob:
     known = pool.has.any(1)
     return FitJob(
         folder=str(folder), train=trial.experiment.train, rows=_rows(trial)[known], has=pool.has[known], steps=steps,
@@ -208,7 +216,7 @@ def _job(trial: Trial, folder: Path, pool: Pool, steps: int, start: str | None, 
 
 def _made(trial: Trial, fitted: Fitted, metrics: Mapping[str, float], seconds: Mapping[str, float]) -> dict[str, Any]:
     return {
-        "checkpoint": str(Path(fitted.checkpoint).relative_to(trial.folder.root)),
+        "checkpoint": relative_uri(place(fitted.checkpoint), trial.folder.root),
         "best_step": fitted.best_step,
         "skipped": fitted.skipped,
         "validation": dict(fitted.validation),
@@ -258,7 +266,7 @@ def bought_table(bought: list[Bought]) -> pa.Table:
     )
 
 
-def _bought(folder: Path) -> dict[int, list[str]]:
+def _bought(folder: Place) -> dict[int, list[str]]:
     table = read_table(folder / "bought.parquet")
     return dict(zip(table["key"].to_pylist(), table["tasks"].to_pylist(), strict=True))
 

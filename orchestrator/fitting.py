@@ -1,13 +1,13 @@
 """Fit one model for one cycle: order, augmentation, optimiser, checkpoints, the best one.
 
 Every draw is a pure function of (seed, cycle, position), so a fit that was killed continues from its training
-checkpoint to bit-identical weights, and arms of one seed draw alike.
+checkpoint to bit-identical weights, and arms of one seed draw alike. Several processes (``Group``) may train together:
+each makes its parts of every batch, all hold the same weights, and the first judges and writes.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,18 @@ from torch import Tensor, nn
 from orchestrator.ahead import ahead
 from orchestrator.checkpoints import load, save
 from orchestrator.config import Train
+from orchestrator.effective_batch import Part, accumulate
 from orchestrator.errors import RunError
 from orchestrator.evaluation import Indexed
+from orchestrator.training_group import Group
 from orchestrator.workers import Progress
 from tasks.augment import Augment
+from tasks.data.files import Place
 from tasks.seeding import rng_of, seed_of
-from tasks.types import Batch, ClassMap, Sample
+from tasks.types import Batch, ClassMap, Losses, Sample
 
 PATIENCE = 50  # steps in a row without a finite loss before the fit is given up
+ALONE = Group()
 
 
 @dataclass(frozen=True)
@@ -55,28 +59,30 @@ def fit(
     steps: int,
     seed: int,
     cycle: int,
-    folder: Path,
+    folder: Place,
     judge: Callable[[nn.Module], tuple[float, dict[str, float]]],
     keep: Callable[[nn.Module, int], None],
     progress: Progress,
+    group: Group = ALONE,
 ) -> tuple[Best, int]:
     """Train ``model`` in place; ``keep`` is called with each new best model. The best, and how many steps were skipped.
 
     ``judge`` is asked ``train.evaluations`` times, evenly spread and at the end; not at all where that is once. A
-    training checkpoint in ``folder`` is continued from and removed at the end.
+    training checkpoint in ``folder`` is continued from; the caller removes it. In a ``group`` every process calls this,
+    and only what the first one judges, keeps and writes counts.
     """
     if len(data.rows) == 0:
         raise RunError("no image is labeled; expected at least one: raise active.initial")
     optimizer = _optimizer([*model.parameters(), *weighting.parameters()], train)
     looks = {math.ceil(steps * (i + 1) / train.evaluations) for i in range(train.evaluations)}
     torch.manual_seed(seed_of(seed, cycle, "layers"))  # dropout, if the network has any
-    state = _resume(folder / "training.pt", model, weighting, optimizer)
+    state = _begun(folder / "training.pt", model, weighting, optimizer, group)
     step, best, skipped, bad = state["step"], state["best"], state["skipped"], 0
-    with ahead(lambda s: _batch(data, train, s, steps, seed, cycle), range(step, steps)) as batches:
-        for step, batch in batches:
-            for group in optimizer.param_groups:
-                group["lr"] = train.rate * rate_share(train.schedule, step / steps)
-            done = _step(model, weighting, optimizer, batch, train, step)
+    with ahead(lambda s: _parts(data, train, s, steps, seed, cycle, group), range(step, steps)) as batches:
+        for step, parts in batches:
+            for settings in optimizer.param_groups:
+                settings["lr"] = train.rate * rate_share(train.schedule, step / steps)
+            done = _step(model, weighting, optimizer, parts, train, step, group)
             skipped, bad = skipped + (not done), 0 if done else bad + 1
             if bad == PATIENCE:
                 raise RunError(f"train: the loss was not finite for {PATIENCE} steps in a row; lower train.rate")
@@ -86,8 +92,8 @@ def fit(
                 if best is None or score > best.score:
                     best = Best(step + 1, score, found)
                     keep(model, step + 1)
-            if (step + 1) % train.checkpoint_steps == 0 and step + 1 < steps:
-                _checkpoint(folder / "training.pt", model, weighting, optimizer, step + 1, best, skipped)
+            if (step + 1) % train.checkpoint_steps == 0 and step + 1 < steps and group.rank == 0:
+                save(folder / "training.pt", _state(model, weighting, optimizer, step + 1, best, skipped))
     assert best is not None
     return best, skipped
 
@@ -116,36 +122,77 @@ def order(count: int, start: int, size: int, *parts: object) -> list[tuple[int, 
     return found
 
 
-def _batch(data: Data, train: Train, step: int, steps: int, seed: int, cycle: int) -> Batch:
+def positions(train: Train, step: int, part: int) -> tuple[int, int]:
+    """Where a part of a step begins in the stream of images, and how many it has: parts follow each other, without gap.
+
+    Every image thus comes once an epoch whatever the number of parts and of processes, and a step has the same images.
+    """
+    size = train.batch // train.parts
+    return step * train.batch + part * size, size
+
+
+def _parts(data: Data, train: Train, step: int, steps: int, seed: int, cycle: int, group: Group) -> list[Part]:
+    """This process's parts of a step."""
+    return [
+        Part(
+            seed_of(seed, cycle, "layers", step, part),
+            _batch(data, train, *positions(train, step, part), step / steps, seed, cycle),
+        )
+        for part in group.share(train.parts)
+    ]
+
+
+def _batch(data: Data, train: Train, start: int, size: int, progress: float, seed: int, cycle: int) -> Batch:
     augment = Augment(flip=train.flip, zoom=train.zoom, zoom_range=(1.0, train.zoom_to), colour=train.colour)
     samples = []
-    for epoch, index in order(len(data.rows), step * train.batch, train.batch, seed, cycle):
+    for epoch, index in order(len(data.rows), start, size, seed, cycle):
         sample = data.samples[int(data.rows[index])]
         known = {t: v for t, v in sample.targets.items() if t in data.tasks and data.has[index, data.tasks.index(t)]}
         rng = rng_of(seed, cycle, "augment", epoch, sample.id)
         samples.append(augment.apply(Sample(sample.id, sample.image, known, sample.inputs), data.classes, rng))
-    return Batch.of(samples, data.tasks, progress=step / steps)
+    return Batch.of(samples, data.tasks, progress=progress)
 
 
 def _step(
-    model: nn.Module, weighting: Any, optimizer: torch.optim.Optimizer, batch: Batch, train: Train, step: int
+    model: nn.Module,
+    weighting: Any,
+    optimizer: torch.optim.Optimizer,
+    parts: Sequence[Part],
+    train: Train,
+    step: int,
+    group: Group,
 ) -> bool:
     """One optimiser step; False when a loss was not finite, and no weight was changed."""
     model.train()
     device = next(model.parameters()).device
     optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16"):
-        losses = model(batch.to(device))
+
+    def forward(batch: Batch) -> Losses:
+        with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16"):
+            losses: Losses = model(batch.to(device))
+        return losses
+
+    if train.parts == 1:
+        done = _whole(weighting, forward(parts[0].batch), step, device)
+    else:
+        done = accumulate(model, weighting, parts, group, step=step, forward=forward)
+    if not done:
+        return False
+    if train.clip is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), train.clip)
+    optimizer.step()
+    weighting.step()
+    return True
+
+
+def _whole(weighting: Any, losses: Losses, step: int, device: torch.device) -> bool:
+    """Gradients of a batch that is not cut; False, without any, where its loss is not finite."""
     total: Tensor = weighting.total(losses.means(), step=step) + sum(
         losses.extra.values(), torch.zeros((), device=device)
     )
     if not bool(torch.isfinite(total)):
         return False
     total.backward()  # type: ignore[no-untyped-call]
-    if train.clip is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), train.clip)
-    optimizer.step()
-    weighting.step()
     return True
 
 
@@ -155,34 +202,33 @@ def _optimizer(parameters: Sequence[nn.Parameter], train: Train) -> torch.optim.
     return torch.optim.Adam(parameters, lr=train.rate, weight_decay=train.weight_decay, fused=True)
 
 
-def _checkpoint(
-    path: Path,
-    model: nn.Module,
-    weighting: Any,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    best: Best | None,
-    skipped: int,
-) -> None:
-    save(
-        path,
-        {
-            "model": model.state_dict(),
-            "weighting": weighting.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "step": step,
-            "best": None if best is None else {"step": best.step, "score": best.score, "figures": dict(best.figures)},
-            "skipped": skipped,
-            "random": torch.get_rng_state(),
-            "random_gpu": torch.cuda.get_rng_state() if _on_gpu(model) else None,
-        },
-    )
+def _state(
+    model: nn.Module, weighting: Any, optimizer: torch.optim.Optimizer, step: int, best: Best | None, skipped: int
+) -> dict[str, Any]:
+    """All that a fit goes on from: the content of training.pt."""
+    return {
+        "model": model.state_dict(),
+        "weighting": weighting.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "step": step,
+        "best": None if best is None else {"step": best.step, "score": best.score, "figures": dict(best.figures)},
+        "skipped": skipped,
+        "random": torch.get_rng_state(),
+        "random_gpu": torch.cuda.get_rng_state() if _on_gpu(model) else None,
+    }
 
 
-def _resume(path: Path, model: nn.Module, weighting: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    if not path.is_file():
+def _begun(
+    path: Place, model: nn.Module, weighting: nn.Module, optimizer: torch.optim.Optimizer, group: Group
+) -> dict[str, Any]:
+    """Where a fit stands, from its training checkpoint or from nothing: the first process reads it, all load it."""
+    device = next(model.parameters()).device
+    found = group.rank == 0 and path.is_file()
+    state = load(path, device, "delete this file and type the same command again") if found else None
+    if group.world > 1:
+        state = group.from_first(state or _state(model, weighting, optimizer, 0, None, 0))
+    if state is None:
         return {"step": 0, "best": None, "skipped": 0}
-    state = load(path, next(model.parameters()).device, "delete this file and type the same command again")
     model.load_state_dict(state["model"])
     weighting.load_state_dict(state["weighting"])
     optimizer.load_state_dict(state["optimizer"])

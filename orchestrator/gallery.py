@@ -16,6 +16,7 @@ from torch import Tensor
 
 from orchestrator.store import replacing, write_json
 from strategies.base import Score
+from tasks.data.files import Place
 from tasks.types import ClassMap, DepthMap, Detections, Prediction, SegMap
 
 TILE = (312, 260)  # largest width and height of one picture in a panel
@@ -94,7 +95,7 @@ def panel(
     return _png(_sheet(tiles, size, title, score))
 
 
-def write_gallery(folder: Path, entries: Sequence[GalleryEntry]) -> Path:
+def write_gallery(folder: Place, entries: Sequence[GalleryEntry]) -> Place:
     """The path of ``gallery.json``, written after all its pictures; each file appears whole or not at all."""
     digits = max(2, len(str(len(entries) - 1)))
     rows = []

@@ -22,6 +22,7 @@ DECISIVE = (
     "tasks",
     "strategies",
     *(f"orchestrator/{m}.py" for m in ("cycle", "fitting", "evaluation", "scoring", "worker", "pool", "checkpoints")),
+    *(f"orchestrator/{m}.py" for m in ("effective_batch", "training_group")),
 )
 
 

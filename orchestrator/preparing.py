@@ -2,17 +2,20 @@
 
 import csv
 import os
+import tempfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, TextIO
 
+from tasks.classes import ClassMap
 from tasks.data.checks import IMAGE_KINDS, Checked, Finding, Together, check_record
-from tasks.data.files import staged
+from tasks.data.files import Place, resolve, staged
 from tasks.data.manifest import NAME, Adapter, Record, write_manifest
+from tasks.data.objects import S3Path
 
 PROBLEMS = "problems.csv"
 _FIRST = 5  # findings that an error quotes
@@ -56,7 +59,7 @@ class Report:
 
 def prepare(
     adapter: Adapter,
-    folder: Path,
+    folder: Place,
     on_error: Literal["refuse", "skip"] = "refuse",
     progress: Callable[[int], None] | None = None,
     threads: int | None = None,
@@ -67,25 +70,56 @@ def prepare(
     a fault in its files, id or scene is left out, an object with a fault is left out of its image. Either way
     ``folder/problems.csv`` lists all faults. ``progress`` is told how many images are done. Same input, same bytes; a
     kill leaves the manifest that was there before.
+
+    Where ``folder`` is in object storage, the adapter makes its files on local disk (TMPDIR), from where they are sent.
     """
     if on_error not in ("refuse", "skip"):
         raise ValueError(f"prepare: on_error is {on_error!r}; expected 'refuse' or 'skip'")
+    if isinstance(folder, Path):
+        return _prepared(adapter, folder, folder, on_error, progress, threads)
+    with tempfile.TemporaryDirectory(prefix="mtal-data-") as scratch:
+        return _prepared(adapter, Path(scratch), folder, on_error, progress, threads)
+
+
+def _prepared(
+    adapter: Adapter,
+    local: Path,
+    folder: Place,
+    on_error: str,
+    progress: Callable[[int], None] | None,
+    threads: int | None,
+) -> Report:
     report, refused = Report(), None
     problems = folder / PROBLEMS
     classes, lut = adapter.classes(), adapter.semantic_lut()
-    check = partial(check_record, base=folder, classes=classes, lut=lut)
+    check = partial(_checked, base=local, folder=folder, classes=classes, lut=lut)
     with staged(problems) as draft, draft.open("w", newline="") as file:
-        checked = _in_order(adapter.records(folder), check, threads or min(8, os.cpu_count() or 1))
+        checked = _in_order(adapter.records(local), check, threads or _threads(folder))
         usable = _usable(checked, report, _writer(file), progress)
         try:
             write_manifest(folder / NAME, _unless(usable, report, folder, on_error), classes, lut, adapter.size)
         except PrepareError as error:
             refused = error
     if not report.counts:
-        problems.unlink()
+        problems.unlink(missing_ok=True)
     if refused is not None:
         raise refused
     return report
+
+
+def _threads(folder: Place) -> int:
+    """Threads that check: as many as decode at a time, and more where they mostly wait for a server."""
+    return 16 if isinstance(folder, S3Path) else min(8, os.cpu_count() or 1)
+
+
+def _checked(record: Record, base: Path, folder: Place, classes: ClassMap, lut: Sequence[int]) -> Checked:
+    """What is left of a record, once the files that the adapter has made for it are where the manifest will be."""
+    found = check_record(record, base, classes, lut)
+    if isinstance(folder, S3Path) and found.record is not None:
+        for uri in (found.record.uri, found.record.segmentation, found.record.depth):
+            if uri is not None and isinstance(path := resolve(uri, base), Path) and path.is_relative_to(base):
+                (folder / uri).write_file(path)
+    return found
 
 
 def _in_order(
@@ -125,7 +159,7 @@ def _usable(
             yield found.record
 
 
-def _unless(usable: Iterator[Record], report: Report, folder: Path, on_error: str) -> Iterator[Record]:
+def _unless(usable: Iterator[Record], report: Report, folder: Place, on_error: str) -> Iterator[Record]:
     """The usable records, and at their end PrepareError where there is no manifest to be written."""
     yield from usable
     if not report.images:
@@ -138,7 +172,7 @@ def _unless(usable: Iterator[Record], report: Report, folder: Path, on_error: st
         raise PrepareError(_refusal(report, folder, "correct them: no image is left"))
 
 
-def _refusal(report: Report, folder: Path, advice: str) -> str:
+def _refusal(report: Report, folder: Place, advice: str) -> str:
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(report.counts.items()))
     plural = "s" if report.counts.total() != 1 else ""
     lines = [f"  {one.id}: {one.sentence} [{one.kind}: {one.file}]" for one in report.first]

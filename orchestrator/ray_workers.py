@@ -7,22 +7,39 @@ nothing else is lost. This module imports no torch: the process of a trial only 
 
 import sys
 import time
-from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
 from ray.actor import ActorHandle
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.components import attribute
+from orchestrator.dispatch import Dispatch
 from orchestrator.errors import MtalError, RunError, TrialError
 from orchestrator.identity import HOME, code_fingerprint
-from orchestrator.workers import Bought, ExplainJob, FitJob, Fitted, Scored, ScoreJob, SelectJob, Setup, ranges
+from orchestrator.workers import (
+    Bought,
+    ExplainJob,
+    FitJob,
+    Fitted,
+    GroupLost,
+    Scored,
+    ScoreJob,
+    Seat,
+    SelectJob,
+    Setup,
+    ranges,
+)
+
+LOOK = 10.0  # seconds between looks at what takes long
+WAITING = "waiting for room in the cluster"
+GRACE = 20.0  # seconds that processes which train together have to say why one of them is gone
 
 
 class Board:
@@ -53,6 +70,10 @@ class WorkerProcess:
         if self._setup != setup:
             self._worker, self._setup = self._made(setup), setup
         return getattr(self._worker, method)(*arguments)
+
+    def host(self) -> str:
+        """The address of this process's node."""
+        return str(ray.util.get_node_ip_address())
 
     def _made(self, setup: Setup) -> Any:
         sys.path[:0] = [p for p in self._paths if p not in sys.path]
@@ -108,53 +129,174 @@ class RayWorkers:
 
     def _replace(self, index: int, doing: str, error: RayError) -> None:
         """A new actor for one that died; TrialError when too many have."""
+        self._spend(doing, error)
+        self._renew([index])
+
+    def _spend(self, doing: str, error: RayError) -> None:
+        """Count a death; TrialError when there were too many."""
         if self._left == 0:
             raise TrialError(
                 f"{self._unit}: a worker died while it was to {doing} ({type(error).__name__}), and so did its "
                 "replacements; look at the memory of the node, lower the batch, then type the same command again"
             ) from error
         self._left -= 1
-        ray.kill(self._actors[index])
-        self._actors[index] = self._start(index)
 
-    def _ask(self, actor: int, method: str, *arguments: Any) -> ray.ObjectRef:
-        return self._actors[actor].call.remote(self._setup, self._unit, method, *arguments)
+    def _ask(self, actor: int, method: str, *arguments: Any, batch: int | None = None) -> ray.ObjectRef:
+        setup = self._setup if batch is None else replace(self._setup, batch=batch)
+        return self._actors[actor].call.remote(setup, self._unit, method, *arguments)
 
     def _map(self, method: str, calls: Sequence[tuple[Any, ...]], doing: str) -> list[Any]:
-        """The answers of all calls, in order, each made by whichever actor is free."""
-        todo = deque(range(len(calls)))
-        idle = deque(range(len(self._actors)))
-        busy: dict[ray.ObjectRef, tuple[int, int]] = {}
-        answers: list[Any] = [None] * len(calls)
-        while todo or busy:
-            while todo and idle:
-                actor, call = idle.popleft(), todo.popleft()
-                busy[self._ask(actor, method, *calls[call])] = (actor, call)
-            ready, _ = ray.wait(list(busy), num_returns=1)
-            actor, call = busy.pop(ready[0])
-            try:
-                answers[call] = ray.get(ready[0])
-            except RayTaskError as error:
-                raise _cause(error) from error
-            except RayError as error:
-                self._replace(actor, f"{doing} {call + 1} of {len(calls)}", error)
-                todo.appendleft(call)
-            idle.append(actor)
+        """The answers of all calls, in order, each made by whichever actor is free.
+
+        A worker that died gets a successor, and its call is made again, up to a bound: then the call is named. What is
+        slow is made a second time elsewhere. A worker without memory tries the call once with half of the batch.
+        """
+        books, answers, halved = Dispatch(len(calls), self._max_failures), [None] * len(calls), set[int]()
+        running: dict[ray.ObjectRef, int] = {}
+        starting = {actor.__ray_ready__.remote(): index for index, actor in enumerate(self._actors)}
+        while not books.finished:
+            while (pair := books.next(time.monotonic())) is not None:
+                worker, call = pair
+                batch = max(self._setup.batch // 2, 1) if call in halved else None
+                running[self._ask(worker, method, *calls[call], batch=batch)] = worker
+            ready, _ = ray.wait([*starting, *running], num_returns=1, timeout=LOOK)
+            if not ready and not running:
+                self._tell(WAITING)
+            for ref in ready:
+                if ref in starting:
+                    starting |= self._welcome(ref, starting.pop(ref), books)
+                else:
+                    worker = running.pop(ref)
+                    starting |= self._take(ref, worker, books, answers, halved, doing)
+        self._renew(list(running.values()))  # they are slow, or hang, with what others have answered
         return answers
+
+    def _welcome(self, ref: ray.ObjectRef, worker: int, books: Dispatch) -> dict[ray.ObjectRef, int]:
+        """A worker that started may be given calls; one that could not is replaced: what to wait for then."""
+        try:
+            ray.get(ref)
+        except RayError as error:
+            self._replace(worker, "start", error)
+            return {self._actors[worker].__ray_ready__.remote(): worker}
+        books.free(worker)
+        return {}
+
+    def _take(
+        self, ref: ray.ObjectRef, worker: int, books: Dispatch, answers: list[Any], halved: set[int], doing: str
+    ) -> dict[ray.ObjectRef, int]:
+        """Keep an answer, or see to it that the call is made again; the successors to wait for."""
+        try:
+            answer = ray.get(ref)
+        except RayTaskError as error:
+            if not is_out_of_memory(error.cause):
+                raise _cause(error) from error
+            call = books.failed(worker)
+            self._halve(call, halved, doing, len(answers), error)
+        except RayError as error:
+            call = books.died(worker)
+            if is_out_of_memory(error):
+                self._halve(call, halved, doing, len(answers), error)
+            if books.is_poisoned(call):
+                raise TrialError(
+                    f"{self._unit}: {books.deaths[call]} workers died while they were to "
+                    f"{self._named(doing, call, len(answers))} ({type(error).__name__}); look at these images and at "
+                    "the memory of the nodes, then type the same command again"
+                ) from error
+            self._renew([worker])
+            return {self._actors[worker].__ray_ready__.remote(): worker}
+        else:
+            call_done = books.answered(worker, time.monotonic())
+            if call_done is not None:
+                answers[call_done] = answer
+        return {}
+
+    def _halve(self, call: int, halved: set[int], doing: str, calls: int, error: RayError) -> None:
+        """Let a call be made with half of the batch; TrialError when that is what ran out of memory."""
+        if call in halved or self._setup.batch == 1:
+            batch = max(self._setup.batch // 2, 1)
+            raise TrialError(
+                f"{self._unit}: out of memory while a worker was to {self._named(doing, call, calls)}, also with a "
+                f"batch of {batch}; lower cluster.score_batch, or give the workers more memory, then type the same "
+                "command again"
+            ) from error
+        halved.add(call)
+
+    def _named(self, doing: str, call: int, calls: int) -> str:
+        first = call * self._setup.shard
+        return f"{doing} {call + 1} of {calls} (images {first + 1} to {first + self._setup.shard}, ordered by key)"
 
     def _one(self, method: str, *arguments: Any) -> Any:
         """The answer of the first actor: training and what follows from all shards."""
         while True:
             try:
+                started = self._actors[0].__ray_ready__.remote()
+                while not ray.wait([started], timeout=LOOK)[0]:
+                    self._tell(WAITING)
+                ray.get(started)
                 return ray.get(self._ask(0, method, *arguments))
             except RayTaskError as error:
+                if is_out_of_memory(error.cause):
+                    raise TrialError(
+                        f"{self._unit}: out of memory while a worker was to {method}; lower train.batch or raise "
+                        "train.accumulate, or give the worker more memory, then type the same command again"
+                    ) from error
                 raise _cause(error) from error
             except RayError as error:
                 self._replace(0, method, error)
 
+    def _tell(self, phase: str) -> None:
+        self._arguments[0].tell.remote(self._unit, phase, 0, 0)
+
+    def _together(self, job: FitJob) -> Fitted:
+        """The answer of the first of the actors that train together, begun again as long as one of them dies."""
+        members = range(job.train.processes)
+        while True:
+            try:
+                return self._met(job, members)
+            except RayTaskError as error:
+                if not isinstance(error.cause, GroupLost):
+                    self._renew(members)  # the others wait for the one that raised
+                    raise _cause(error) from error
+                lost: RayError = error
+            except RayError as error:
+                lost = error
+            self._renew(members)
+            self._spend("train together", lost)
+
+    def _met(self, job: FitJob, members: Sequence[int]) -> Fitted:
+        """One attempt: the first one's answer. RayError where a member is dead, has raised, or misses another one."""
+        hosts = ray.get([self._actors[i].host.remote() for i in members])
+        meet = (hosts[0], ray.get(self._ask(0, "meet", hosts[0])))
+        seats = [Seat(i, len(hosts), host, meet) for i, host in enumerate(hosts)]
+        answers = [self._ask(i, "fit", job, seat) for i, seat in zip(members, seats, strict=True)]
+        waiting: list[ray.ObjectRef] = list(answers)
+        lost: RayError | None = None
+        while waiting:
+            ready, waiting = ray.wait(waiting, num_returns=1, timeout=None if lost is None else GRACE)
+            if not ready:
+                break
+            try:
+                fitted: Fitted = ray.get(ready[0])
+                if ready[0] == answers[0]:
+                    return fitted  # all have made the last step
+            except RayTaskError as error:
+                if not isinstance(error.cause, GroupLost):
+                    raise
+                lost = error  # it is another one that is dead, or has raised
+        assert lost is not None
+        raise lost
+
+    def _renew(self, indices: Sequence[int]) -> None:
+        """New actors in the place of these, dead or alive."""
+        for index in indices:
+            ray.kill(self._actors[index])
+            self._actors[index] = self._start(index)
+
     # ---- the seam --------------------------------------------------------------------------------------------------
 
     def fit(self, job: FitJob) -> Fitted:
+        if job.train.processes > 1:
+            return self._together(job)
         fitted: Fitted = self._one("fit", job)
         return fitted
 
@@ -166,7 +308,8 @@ class RayWorkers:
 
     def score(self, job: ScoreJob) -> Scored:
         shards = range(len(ranges(len(job.labeled), self._setup.shard)))
-        return Scored.of(self._map("score_shard", [(job, i) for i in shards], "score shard"))
+        held = ray.put(job)  # once: it names every image of the pool
+        return Scored.of(self._map("score_shard", [(held, i) for i in shards], "score shard"))
 
     def select(self, job: SelectJob) -> list[Bought]:
         bought: list[Bought] = self._one("select", job)
@@ -182,6 +325,11 @@ class RayWorkers:
     def close(self) -> None:
         for actor in self._actors:
             ray.kill(actor)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a worker ran out of memory: Python's or torch's own word, or that of Ray's memory monitor."""
+    return isinstance(error, MemoryError | OutOfMemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _cause(error: RayTaskError) -> BaseException:

@@ -23,6 +23,7 @@ from orchestrator.curves import Curve, Results, column, labeled
 from orchestrator.errors import RunError
 from orchestrator.figures import Style, curve_svg, inline, strip_svg, styles
 from orchestrator.store import RunFolder, read_json, write_text
+from tasks.data.files import Place, leads_below, relative_uri
 
 TITLES = {
     "mdsq": "mDSQ, % of the fully trained network",
@@ -37,7 +38,7 @@ BIAS = (
 )
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Place) -> Place:
     """The path of ``report.html``; ``curves.csv`` and ``curves_<metric>.svg`` lie beside it, each written atomically.
 
     Answers for every run folder that has a ``cycles.parquet``, finished or not; RunError for any other.
@@ -173,7 +174,7 @@ def _galleries(results: Results) -> Iterator[list[Purchase]]:
     for arm in results.arms:
         for seed in results.seeds:
             trial = run.trial(arm, seed)
-            if not trial.resolve().is_relative_to(results.folder.resolve()):
+            if not leads_below(trial, results.folder):
                 continue  # a name from a foreign file must not lead out of the run folder
             found = {_index(p): p for p in trial.glob("cycle_*/gallery/gallery.json")}
             chosen = sorted({min(found), max(found)}) if found else []
@@ -182,32 +183,32 @@ def _galleries(results: Results) -> Iterator[list[Purchase]]:
                 break
 
 
-def _index(path: Path) -> int:
+def _index(path: Place) -> int:
     text = path.parent.parent.name.removeprefix("cycle_")
     return int(text) if text.isdecimal() else -1
 
 
-def _purchase(arm: str, seed: int, cycle: int, path: Path) -> Purchase:
+def _purchase(arm: str, seed: int, cycle: int, path: Place) -> Purchase:
     try:
         rows = sorted(read_json(path), key=lambda row: int(row["rank"]))
         shots = tuple(_shot(path.parent, row) for row in rows[:PICKS])
     except (RunError, KeyError, TypeError, ValueError):
-        return Purchase(arm, seed, cycle, 0, (), f"{path.relative_to(path.parents[4])} is not readable")
+        return Purchase(arm, seed, cycle, 0, (), f"{relative_uri(path, path.parents[4])} is not readable")
     return Purchase(arm, seed, cycle, len(rows), shots)
 
 
-def _shot(folder: Path, row: Mapping[str, Any]) -> Shot:
+def _shot(folder: Place, row: Mapping[str, Any]) -> Shot:
     parts = tuple((str(k), _short(v)) for k, v in tables.mapping(row.get("parts")).items())
     name = str(row.get("panel") or "")
     source = _picture(folder / name) if name and Path(name).name == name else ""
     return Shot(int(row["rank"]) + 1, str(row["id"]), _short(row.get("value")), parts, source)
 
 
-def _picture(path: Path) -> str:
+def _picture(path: Place) -> str:
     """A data URI: as JPEG, since a page of PNGs would be four times as heavy; the PNG stays in the run folder."""
     buffer = io.BytesIO()
     try:
-        with Image.open(path) as picture:
+        with Image.open(io.BytesIO(path.read_bytes())) as picture:
             picture.convert("RGB").save(buffer, format="JPEG", quality=85, subsampling=0, optimize=True)
     except (OSError, ValueError):
         return ""

@@ -1,7 +1,6 @@
 """A whole run: prepare the data, check everything, then reference → cycle 0 → arms, and the record of it all."""
 
 import math
-import shutil
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from orchestrator.report import write_report
 from orchestrator.store import RunFolder, commit, fingerprint, read_json, write_json, write_table
 from orchestrator.trials import Failure, Plan, Unit, initial_folder, is_done
 from tasks.base import Metric, Model, Task
+from tasks.data.files import Place, place, remove_tree
 from tasks.data.manifest import Manifest
 
 Executor = Callable[[Plan, Sequence[Unit]], list[Failure]]
@@ -33,8 +33,8 @@ Told = Callable[[str, str, int, int], None]  # unit, phase, done, total (0 = not
 
 
 def prepare_data(
-    experiment: Experiment, told: Told, on_error: Literal["refuse", "skip"] = "refuse", folder: Path | None = None
-) -> tuple[Path, Report]:
+    experiment: Experiment, told: Told, on_error: Literal["refuse", "skip"] = "refuse", folder: Place | None = None
+) -> tuple[Place, Report]:
     """Check a data set and write its manifest; the folder and what was found. ConfigError when it is refused."""
     adapter = make("data", experiment.data, "data")
     folder = folder or _data_folder(experiment)
@@ -44,7 +44,7 @@ def prepare_data(
 
 
 @contextmanager
-def _data_faults(folder: Path) -> Iterator[None]:
+def _data_faults(folder: Place) -> Iterator[None]:
     """What the data rooms find wrong with a data set, as an error that people can mend."""
     try:
         yield
@@ -57,7 +57,7 @@ def _data_faults(folder: Path) -> Iterator[None]:
         raise ConfigError(f"data: {error}") from error
 
 
-def _prepared(experiment: Experiment, told: Told) -> Path:
+def _prepared(experiment: Experiment, told: Told) -> Place:
     """The folder of an experiment's prepared data; made when it is not there."""
     folder = _data_folder(experiment)
     if not (folder / "manifest.parquet").is_file():
@@ -65,8 +65,16 @@ def _prepared(experiment: Experiment, told: Told) -> Path:
     return folder.absolute()
 
 
-def _data_folder(experiment: Experiment) -> Path:
-    return Path(experiment.output) / "data" / f"{experiment.data.name.split(':')[-1]}-{_data_mark(experiment.data)}"
+def _output(experiment: Experiment) -> Place:
+    """Where all runs lie. ConfigError where that is no place."""
+    try:
+        return place(experiment.output)
+    except ValueError as error:
+        raise ConfigError(f"output: {error}") from error
+
+
+def _data_folder(experiment: Experiment) -> Place:
+    return _output(experiment) / "data" / f"{experiment.data.name.split(':')[-1]}-{_data_mark(experiment.data)}"
 
 
 def _data_mark(data: Component) -> str:
@@ -94,7 +102,7 @@ def planned(experiment: Experiment, told: Told, paths: Sequence[str] = ()) -> Pl
             )
     return Plan(
         experiment,
-        str(experiment.folder.absolute()),
+        str((_output(experiment) / experiment.name).absolute()),
         str(manifest.base),
         identity.code_fingerprint(),
         tuple(paths),
@@ -151,14 +159,14 @@ def _remedy(need: str) -> str:
 # ---- the run --------------------------------------------------------------------------------------------------------
 
 
-def run(plan: Plan, execute: Executor, fresh: Sequence[str] = ()) -> tuple[Path, list[Failure]]:
+def run(plan: Plan, execute: Executor, fresh: Sequence[str] = ()) -> tuple[Place, list[Failure]]:
     """Carry out a plan, resuming what is there; the report and the units that failed."""
     folder, experiment = plan.folder, plan.experiment
     with folder.locked():
         _make_fresh(folder, experiment, fresh)
         _refuse_changes(plan)
         folder.write_experiment(plain(experiment))
-        manifest = Manifest.open(Path(plan.manifest))
+        manifest = Manifest.open(place(plan.manifest))
         images = {split: len(manifest.rows(split)) for split in ("train", "val", "test")}
         write_json(folder.environment, identity.environment(images, experiment.data, _gpu()))
         failures = _shared_fits(plan, execute)
@@ -255,7 +263,7 @@ def _main_metrics(experiment: Experiment, manifest: Manifest) -> tuple[dict[str,
 def _refuse_changes(plan: Plan) -> None:
     """RunError when what lies in the run folder was made from another configuration."""
     experiment, folder = plan.experiment, plan.folder
-    data = Manifest.open(Path(plan.manifest)).fingerprint
+    data = Manifest.open(place(plan.manifest)).fingerprint
     folder.require_same(folder.reference, identity.reference_inputs(experiment, data), "all")
     if not folder.reference.is_file():
         return
@@ -275,10 +283,10 @@ def _make_fresh(folder: RunFolder, experiment: Experiment, names: Sequence[str])
     for name in names:
         if name == "all":
             for part in ("reference", "initial", "pools", *experiment.arms):
-                shutil.rmtree(folder.root / part, ignore_errors=True)
+                remove_tree(folder.root / part)
             folder.reference.unlink(missing_ok=True)
         else:
-            shutil.rmtree(folder.root / name, ignore_errors=True)
+            remove_tree(folder.root / name)
 
 
 def collect(plan: Plan) -> pa.Table:

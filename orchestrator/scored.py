@@ -4,20 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.store import read_metadata, read_table
+from tasks.data.files import Place
 
 
 @dataclass(frozen=True)
 class ScoredShard:
     """One strategy's columns of a file that holds those of several (``<strategy>.value``, ...)."""
 
-    path: Path
+    path: Place
     strategy: str
 
     @property
@@ -72,7 +72,7 @@ class _Head:
     key_range: tuple[int, int] | None
 
 
-def _head(path: Path) -> _Head:
+def _head(path: Place) -> _Head:
     meta = read_metadata(path)
     groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
     bounds = {name: [_bounds(group, name) for group in groups] for name in ("labeled", "key")}

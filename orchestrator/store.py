@@ -1,4 +1,4 @@
-"""The run folder: where everything lies, written atomically, the marker last.
+"""The run folder, on a disk or in S3-compatible storage: where everything lies, written atomically, the marker last.
 
 An artefact is a folder with a JSON marker. The marker holds what the artefact was made from, and is written after
 everything else with exclusive creation, so its existence means "complete", and a process that outlived its run cannot
@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
@@ -21,6 +21,9 @@ import pyarrow.parquet as pq
 import yaml
 
 from orchestrator.errors import RunError
+from orchestrator.lease import leased
+from tasks.data.files import Place, staged
+from tasks.data.objects import S3Path
 
 
 def canonical(value: Any) -> str:
@@ -37,41 +40,58 @@ def fingerprint(inputs: Any) -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path``: it takes its place when the block ends well, and is removed when not."""
+def replacing(path: Place) -> Iterator[Path]:
+    """A temporary local file: its content takes the place of ``path`` when the block ends well, and goes when not."""
+    if isinstance(path, S3Path):
+        with _told(path), staged(path) as draft:
+            yield draft
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RunError(
-            f"{path}: could not be written: {error.strerror or error}; make room or mend the folder, "
-            "then type the same command again"
-        ) from error
+        with _told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
+@contextmanager
+def _told(path: Place) -> Iterator[None]:
+    """What the disk or the server says when a file cannot be written, as a sentence."""
+    try:
+        yield
+    except OSError as error:
+        place = "see to the storage" if isinstance(path, S3Path) else "mend the folder"
+        raise RunError(
+            f"{path}: could not be written: {error.strerror or error}; make room or {place}, "
+            "then type the same command again"
+        ) from error
+
+
+def write_text(path: Place, text: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, default=list) + "\n")
+def write_json(path: Place, value: Any) -> None:
+    write_text(path, _json(value))
 
 
-def write_table(path: Path, table: pa.Table, sorted_by: str | None = None) -> None:
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True, default=list) + "\n"
+
+
+def write_table(path: Place, table: pa.Table, sorted_by: str | None = None) -> None:
     """``sorted_by``: the column whose order the rows are in; the file says so."""
     order = [pq.SortingColumn(table.column_names.index(sorted_by))] if sorted_by is not None else None
     with replacing(path) as temporary:
         pq.write_table(table, temporary, sorting_columns=order)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Place) -> Any:
     """The content of a JSON file; RunError when it is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -79,7 +99,7 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path}: is not readable as JSON; delete this file and type the same command again") from error
 
 
-def read_inputs(marker: Path) -> Mapping[str, Any]:
+def read_inputs(marker: Place) -> Mapping[str, Any]:
     """What an artefact was made from; RunError when its marker does not say."""
     content = read_json(marker)
     inputs = content.get("inputs") if isinstance(content, Mapping) else None
@@ -90,31 +110,37 @@ def read_inputs(marker: Path) -> Mapping[str, Any]:
     return inputs
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_table(path: Place, columns: Sequence[str] | None = None) -> pa.Table:
     """The content of a parquet file, or these columns of it; RunError when it is damaged."""
     with _parquet(path) as file:
         return file.read(columns)
 
 
-def read_metadata(path: Path) -> pq.FileMetaData:
+def read_metadata(path: Place) -> pq.FileMetaData:
     """What the foot of a parquet file says; RunError when it is damaged."""
     with _parquet(path) as file:
         return file.metadata
 
 
 @contextmanager
-def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
+def _parquet(path: Place) -> Iterator[pq.ParquetFile]:
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path.open("rb") if isinstance(path, S3Path) else path) as file:
             yield file
     except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(path, S3Path) and isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise  # the storage, and not the file, is what is wrong
         raise RunError(
             f"{path}: is not readable as parquet; delete this file and type the same command again"
         ) from error
 
 
-def commit(marker: Path, value: Any) -> None:
+def commit(marker: Place, value: Any) -> None:
     """Create the marker of a finished artefact. Where another process was first, its content stands."""
+    if isinstance(marker, S3Path):
+        with _told(marker), suppress(FileExistsError):
+            marker.create(_json(value).encode())
+        return
     draft = marker.with_name(f".draft-{marker.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         write_json(draft, value)
@@ -150,46 +176,53 @@ def _short(value: Any) -> str:
 class RunFolder:
     """Paths of one run. Nothing else knows how the folder is laid out."""
 
-    root: Path
+    root: Place
 
     @property
-    def experiment(self) -> Path:
+    def experiment(self) -> Place:
         return self.root / "experiment.yaml"
 
     @property
-    def environment(self) -> Path:
+    def environment(self) -> Place:
         return self.root / "environment.json"
 
     @property
-    def reference(self) -> Path:
+    def reference(self) -> Place:
         return self.root / "reference.json"
 
     @property
-    def cycles(self) -> Path:
+    def cycles(self) -> Place:
         return self.root / "cycles.parquet"
 
     @property
-    def failures(self) -> Path:
+    def failures(self) -> Place:
         return self.root / "failures.json"
 
-    def pool(self, seed: int) -> Path:
+    def pool(self, seed: int) -> Place:
         return self.root / "pools" / f"seed_{seed}.parquet"
 
-    def reference_fit(self, mark: str, seed: int) -> Path:
+    def reference_fit(self, mark: str, seed: int) -> Place:
         return self.root / "reference" / mark / f"seed_{seed}"
 
-    def initial_fit(self, mark: str, seed: int) -> Path:
+    def initial_fit(self, mark: str, seed: int) -> Place:
         return self.root / "initial" / mark / f"seed_{seed}"
 
-    def trial(self, arm: str, seed: int) -> Path:
+    def trial(self, arm: str, seed: int) -> Place:
         return self.root / arm / f"seed_{seed}"
 
-    def cycle(self, arm: str, seed: int, index: int) -> Path:
+    def cycle(self, arm: str, seed: int, index: int) -> Place:
         return self.trial(arm, seed) / f"cycle_{index}"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for one command; RunError when another one holds it. A killed command holds nothing."""
+        """Hold the folder for one command; RunError when another one holds it. A killed command holds nothing.
+
+        In object storage by a lease that runs out when nobody renews it: see ``lease``.
+        """
+        if isinstance(self.root, S3Path):
+            with leased(self.root / ".lock"):
+                yield
+            return
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / ".lock").open("a+") as handle:
             try:
@@ -204,7 +237,7 @@ class RunFolder:
     def write_experiment(self, plain: Mapping[str, Any]) -> None:
         write_text(self.experiment, yaml.safe_dump(dict(plain), sort_keys=False, allow_unicode=True))
 
-    def require_same(self, marker: Path, inputs: Mapping[str, Any], name: str) -> None:
+    def require_same(self, marker: Place, inputs: Mapping[str, Any], name: str) -> None:
         """RunError, with the difference shown, when ``marker`` was committed from other inputs."""
         if not marker.is_file():
             return

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from orchestrator import cycle, identity
 from orchestrator.config import Experiment, arm
 from orchestrator.store import RunFolder, fingerprint, read_json
 from orchestrator.workers import Setup, Workers
+from tasks.data.files import Place, place
 from tasks.data.manifest import Manifest
 
 Kind = Literal["reference", "initial", "arm"]
@@ -41,20 +41,20 @@ class Plan:
     """A run that was checked and may start: plain data that travels to every trial."""
 
     experiment: Experiment
-    root: str  # absolute path of the run folder
-    manifest: str  # absolute path of the prepared data
+    root: str  # absolute path or uri of the run folder
+    manifest: str  # absolute path or uri of the prepared data
     code: str
     paths: tuple[str, ...] = ()  # folders of the user's own modules
 
     @property
     def folder(self) -> RunFolder:
-        return RunFolder(Path(self.root))
+        return RunFolder(place(self.root))
 
     def trial(self, unit: Unit) -> cycle.Trial:
         """The trial of a unit, with its arm's own configuration."""
         own = arm(self.experiment, unit.arm) if unit.arm else self.experiment
         reference = read_json(self.folder.reference) if self.folder.reference.is_file() else None
-        manifest = Manifest.open(Path(self.manifest))
+        manifest = Manifest.open(place(self.manifest))
         return cycle.Trial(own, unit.arm, unit.seed, self.folder, manifest, reference)
 
     def setup(self, unit: Unit) -> Setup:
@@ -85,7 +85,7 @@ def carry_out(plan: Plan, unit: Unit, workers: Workers) -> Iterator[cycle.Cycle]
         yield from cycle.run(trial, workers)
 
 
-def initial_folder(plan: Plan, name: str, seed: int) -> Path:
+def initial_folder(plan: Plan, name: str, seed: int) -> Place:
     trial = plan.trial(Unit("initial", name, seed))
     inputs = identity.initial_inputs(trial.experiment, trial.manifest.fingerprint, trial.denominators)
     return plan.folder.initial_fit(fingerprint(inputs), seed)

@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,18 +18,23 @@ from typing import Any
 import ray
 from ray import tune
 from ray.actor import ActorHandle
+from ray.exceptions import RayError
+from ray.tune.execution import class_cache
 from ray.util.placement_group import PlacementGroup
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.config import Cluster
 from orchestrator.cycle import Cycle
 from orchestrator.display import Display
 from orchestrator.errors import ConfigError, MtalError, RunError
-from orchestrator.ray_workers import BoardActor, RayWorkers
+from orchestrator.head_watch import Head, watched
+from orchestrator.ray_workers import LOOK, WAITING, BoardActor, RayWorkers
 from orchestrator.store import write_text
 from orchestrator.trials import Failure, Plan, Unit, carry_out
 from orchestrator.workers import Setup, Workers
 
 DRIVER = 0.001  # CPUs of a trial's own process: it only directs
+SILENT = 30.0  # seconds without a word of any worker before the command looks for the reason
 OBJECT_STORE = 256 * 2**20  # bytes; a laptop needs no more, because no image and no prediction goes through it
 
 
@@ -38,11 +44,15 @@ def cluster(address: str, cpus: int | None = None) -> Iterator[None]:
     common: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address == "local":
         common |= {"num_cpus": cpus or os.cpu_count(), "include_dashboard": False, "object_store_memory": OBJECT_STORE}
-    _connect(address, common, tries=3 if address == "local" else 1)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    head = Head(address.rpartition("://")[2] if ":" in address else "")
+    with watched(head):
+        _connect(address, common, tries=3 if address == "local" else 1)
+        try:
+            if not head.address:
+                head.address = str(ray.get_runtime_context().gcs_address)
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _connect(address: str, options: Mapping[str, Any], tries: int) -> None:
@@ -68,7 +78,11 @@ def run_units(plan: Plan, units: Sequence[Unit], display: Display) -> list[Failu
         return []
     needs = plan.experiment.cluster
     require_room(needs)
-    board = BoardActor.remote()
+    # Tune would write the keys of S3 into the environment of its trials, which Ray logs: nodes have their own.
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
+        {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
+    )
+    board = _board()
     trainable = tune.with_resources(
         tune.with_parameters(TuneTrial, plan=plan, board=board), tune.PlacementGroupFactory(_bundles(needs))
     )
@@ -93,9 +107,10 @@ def run_units(plan: Plan, units: Sequence[Unit], display: Display) -> list[Failu
 def pool_workers(setup: Setup, display: Display, name: str, needs: Cluster) -> Iterator[Workers]:
     """Actors on a placement group of their own for the time of the block."""
     require_room(needs)
-    board = BoardActor.remote()
+    board = _board()
     group = ray.util.placement_group(_bundles(needs))
-    ray.get(group.ready())
+    while not group.wait(LOOK):
+        display.update(name, WAITING, 0, 0)
     workers = _workers(setup, group, needs, board, name, sys.path)
     try:
         with _watched(board, display):
@@ -136,6 +151,7 @@ class TuneTrial(tune.Trainable):  # type: ignore[misc]
     """
 
     def setup(self, config: Mapping[str, Any], plan: Plan, board: ActorHandle) -> None:
+        sys.path[:0] = [path for path in plan.paths if path not in sys.path]  # marks are made of plugins' sources, too
         self._plan, self._board = plan, board
         self._workers: RayWorkers | None = None
         self.reset_config(config)
@@ -209,15 +225,36 @@ def _failures(grid: tune.ResultGrid, units: Sequence[Unit]) -> list[Failure]:
     return sorted(failures, key=lambda f: [(u.arm, u.seed) for u in units].index((f.arm, f.seed)))
 
 
+def _board() -> ActorHandle:
+    """Where workers tell how far they are: on the node of the command, so that no other node takes it along."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return BoardActor.options(scheduling_strategy=here).remote()
+
+
+def _is_short_of_room() -> bool:
+    """Whether a placement group waits for nodes: that of a trial, or of somebody else."""
+    groups = ray.util.placement_group_table().values()
+    return any(group["state"] in ("PENDING", "RESCHEDULING") for group in groups)
+
+
 @contextmanager
 def _watched(board: ActorHandle, display: Display) -> Iterator[None]:
     """Carry what the workers tell to the display, until the block ends."""
     stop = threading.Event()
 
     def watch() -> None:
+        last, changed = dict[str, tuple[str, int, int]](), time.monotonic()
         while not stop.wait(1.0):
-            for unit, (phase, done, total) in ray.get(board.state.remote()).items():
+            try:
+                told = ray.get(board.state.remote(), timeout=LOOK)
+            except (RayError, TimeoutError):  # its node is lost or slow: the work goes on, unseen
+                continue
+            for unit, (phase, done, total) in told.items():
                 display.update(unit, phase, done, total)
+            if told != last:
+                last, changed = told, time.monotonic()
+            elif time.monotonic() - changed > SILENT and _is_short_of_room():
+                display.update("the cluster", WAITING, 0, 0)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+import socket
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from orchestrator.gallery import GalleryEntry, panel, write_gallery
 from orchestrator.scored import ScoredShard
 from orchestrator.scoring import Plan, explain_batch, needs_images, score_batch, score_rows
 from orchestrator.store import read_metadata, write_table
+from orchestrator.training_group import joined, listen
 from orchestrator.workers import (
     Bought,
     ExplainJob,
@@ -32,6 +34,7 @@ from orchestrator.workers import (
     Fitted,
     Progress,
     ScoreJob,
+    Seat,
     SelectJob,
     Setup,
     ranges,
@@ -39,6 +42,7 @@ from orchestrator.workers import (
 from strategies.base import Budget, Score, Strategy
 from strategies.candidates import ShardCandidates
 from tasks.base import Task
+from tasks.data.files import Place, place, version
 from tasks.data.manifest import Manifest
 from tasks.data.samples import Cache, Samples
 from tasks.seeding import rng_of, seed_of
@@ -79,26 +83,40 @@ class Worker:
         if setup.gpu:
             torch.backends.cudnn.deterministic = True
             torch.backends.cudnn.benchmark = False
-        self.manifest = Manifest.open(Path(setup.manifest))
+        self.manifest = Manifest.open(place(setup.manifest))
         self.classes = self.manifest.classes
         self.names = tuple(setup.tasks)
         self.tasks: dict[str, Task] = {
             name: make("task", Component(name, options), f"tasks.{name}") for name, options in setup.tasks.items()
         }
         self.cache = Cache(setup.cache)
-        self._held: tuple[tuple[str, int], nn.Module] | None = None
+        self._held: tuple[tuple[str, str], nn.Module] | None = None
+        self._door: socket.socket | None = None
 
     # ---- fit and evaluate ------------------------------------------------------------------------------------------
 
-    def fit(self, job: FitJob) -> Fitted:
-        """Train for one cycle; ``model.pt`` in the job's folder is the best checkpoint."""
-        folder = Path(job.folder)
+    def meet(self, host: str) -> int:
+        """The port, on this address of the node, at which the first process of a training group waits for the others.
+
+        The next ``fit`` with the first seat uses it.
+        """
+        if self._door is not None:
+            self._door.close()
+        self._door = listen(host)
+        return int(self._door.getsockname()[1])
+
+    def fit(self, job: FitJob, seat: Seat | None = None) -> Fitted:
+        """Train for one cycle; ``model.pt`` in the job's folder is the best checkpoint.
+
+        With a ``seat``: together with others that are given the same job; the first one's answer counts.
+        """
+        folder = place(job.folder)
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(seed_of(job.seed, "weights"))  # fresh weights depend on the seed alone: arms share them
         model = build(self.setup.model, self.classes, self.names).to(self.device)
         weighting = make("weighting", self.setup.weighting, "weighting").to(self.device)
         if job.start is not None:
-            load_state(model, load(Path(job.start), self.device)["model"], Path(job.start))
+            load_state(model, load(place(job.start), self.device)["model"], place(job.start))
         split = self.rows(job.split)
         validation = self.samples(split)
 
@@ -110,12 +128,17 @@ class Worker:
             card = Card(self.setup.model, self.names, self.classes, self.manifest.size, step)
             save_model(folder / "model.pt", candidate, card)
 
+        first = seat is None or seat.rank == 0
         data = fitting.Data(self.samples(job.rows), job.rows, job.has, self.names, self.classes)
-        best, skipped = fitting.fit(
-            model, weighting, data, job.train, steps=job.steps, seed=job.seed, cycle=job.cycle, folder=folder,
-            judge=judge, keep=keep, progress=self.progress,
-        )  # fmt: skip
-        (folder / "training.pt").unlink(missing_ok=True)
+        door, self._door = self._door, None
+        with joined(seat, self.device, door) as group:
+            best, skipped = fitting.fit(
+                model, weighting, data, job.train, steps=job.steps, seed=job.seed, cycle=job.cycle, folder=folder,
+                judge=judge if first else _unjudged, keep=keep if first else _unkept,
+                progress=self.progress if first else quiet, group=group,
+            )  # fmt: skip
+        if first:
+            (folder / "training.pt").unlink(missing_ok=True)
         return Fitted(str(folder / "model.pt"), best.step, skipped, best.figures)
 
     def count(self, split: str) -> int:
@@ -154,6 +177,7 @@ class Worker:
         table, forwards = self._scored(plan, job.checkpoint, chosen)
         table = table.append_column("labeled", pa.array(labeled[wanted]))
         meta = {"inputs": job.inputs, "images": str(len(chosen)), "forwards": str(forwards)}
+        meta["batch"] = str(self.setup.batch)  # smaller than the configured one after a worker ran out of memory
         write_table(path, table.replace_schema_metadata(meta), sorted_by="key")
         return len(chosen), forwards
 
@@ -185,7 +209,7 @@ class Worker:
         """Whatever comes out of strategies, as one sentence: which one, on which line of it, what."""
         try:
             yield
-        except MtalError:
+        except (MtalError, MemoryError, torch.OutOfMemoryError):  # the memory is the dispatcher's to mend
             raise
         except Exception as error:  # a strategy that somebody brings may raise anything
             if isinstance(error, ValueError) and str(error).startswith("strategy "):
@@ -251,7 +275,7 @@ class Worker:
             picture = panel(image, prediction, maps, self.classes, Score(pick.value, pick.parts), title)
             entries.append(GalleryEntry(pick.id, rank, pick.value, pick.parts, picture))
             self.progress("explain", rank + 1, len(job.picks))
-        write_gallery(Path(job.folder), entries)
+        write_gallery(place(job.folder), entries)
 
     # ---- what the jobs share ----------------------------------------------------------------------------------------
 
@@ -265,8 +289,8 @@ class Worker:
 
     def model(self, checkpoint: str) -> Any:
         """The network of a checkpoint, kept until another one is asked for."""
-        path = Path(checkpoint)
-        mark = (checkpoint, path.stat().st_mtime_ns if path.is_file() else 0)
+        path = place(checkpoint)
+        mark = (checkpoint, version(path))
         if self._held is None or self._held[0] != mark:
             self._held = (mark, load_model(path, self.device)[0])
         return self._held[1]
@@ -292,6 +316,15 @@ class Worker:
         return total
 
 
+def _unjudged(model: nn.Module) -> tuple[float, dict[str, float]]:
+    """No score: the first process of a training group judges."""
+    return 0.0, {}
+
+
+def _unkept(model: nn.Module, step: int) -> None:
+    """Nothing is written: the first process of a training group does."""
+
+
 def _with_members(strategy: Strategy) -> Iterator[Strategy]:
     """A strategy, and those that it holds, however deep."""
     yield strategy
@@ -301,9 +334,9 @@ def _with_members(strategy: Strategy) -> Iterator[Strategy]:
                 yield from _with_members(one)
 
 
-def shard_path(folder: str, shard: int) -> Path:
+def shard_path(folder: str, shard: int) -> Place:
     """Where the scores of a shard lie."""
-    return Path(folder) / f"shard_{shard:05d}.parquet"
+    return place(folder) / f"shard_{shard:05d}.parquet"
 
 
 def _parts(row: Mapping[str, Any]) -> dict[str, float]:

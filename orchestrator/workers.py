@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from orchestrator.components import Component
 from orchestrator.config import Train
+from orchestrator.errors import MtalError
 
 Progress = Callable[[str, int, int], None]  # phase, done, total
 
@@ -45,6 +46,20 @@ class FitJob:
     start: str | None = None  # checkpoint to start from; None = fresh weights
     denominators: Mapping[str, float] | None = None  # {"detection.map": ..}; None: choose by the raw figures
     split: str = "val"  # chooses the best checkpoint
+
+
+@dataclass(frozen=True)
+class Seat:
+    """The place of one process among those that train together."""
+
+    rank: int  # 0 is the first: it judges and writes
+    world: int  # how many train together
+    host: str  # address of this process's node
+    meet: tuple[str, int]  # address and port of the first process
+
+
+class GroupLost(MtalError):
+    """Another process of a training group is gone: the fit goes on with a new group, from its last checkpoint."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def test_floors(path: Path) -> None:
         assert room == "orchestrator"
         assert name.split(".")[1] in RAY_ROOMS
     if any(u.split(".")[0] in ("boto3", "botocore") for u in used):
-        assert name == "tasks.data.files"
+        assert name == "tasks.data.s3"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)

@@ -6,13 +6,14 @@ used is dropped alone, and its image stays.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tasks.classes import ClassMap
+from tasks.data.files import Place
 from tasks.data.manifest import SPLITS, ObjectRecord, Record
+from tasks.data.s3 import StorageAway, StorageRefused
 from tasks.data.samples import class_ids, read_depth, read_image, read_semantic
 from tasks.geometry import rle_of
 from tasks.seeding import key_of
@@ -70,7 +71,7 @@ class Together:
         return [Finding("scene", record.id, record.uri, sentence)]
 
 
-def check_record(record: Record, base: Path, classes: ClassMap, lut: Sequence[int]) -> Checked:
+def check_record(record: Record, base: Place, classes: ClassMap, lut: Sequence[int]) -> Checked:
     """What can be used of a record: all its files are read to their end, all its objects looked at."""
     findings = [*_check_image(record, base), *_check_maps(record, base, classes, lut)]
     if findings:
@@ -90,9 +91,11 @@ def check_record(record: Record, base: Path, classes: ClassMap, lut: Sequence[in
     return Checked(replace(record, objects=tuple(kept)), tuple(findings), clipped)
 
 
-def _check_image(record: Record, base: Path) -> list[Finding]:
+def _check_image(record: Record, base: Place) -> list[Finding]:
     try:
         found = read_image(record.uri, base).shape[:2]
+    except (StorageAway, StorageRefused):
+        raise  # the storage is at fault, not the data set
     except OSError as error:
         return [Finding("missing", record.id, record.uri, str(error))]
     except ValueError as error:
@@ -100,7 +103,7 @@ def _check_image(record: Record, base: Path) -> list[Finding]:
     return _check_size(record, record.uri, "size", found)
 
 
-def _check_maps(record: Record, base: Path, classes: ClassMap, lut: Sequence[int]) -> list[Finding]:
+def _check_maps(record: Record, base: Place, classes: ClassMap, lut: Sequence[int]) -> list[Finding]:
     """The semantic map and the depth map, where there are any."""
     findings: list[Finding] = []
     for kind, uri in (("semantic", record.segmentation), ("depth", record.depth)):
@@ -113,6 +116,8 @@ def _check_maps(record: Record, base: Path, classes: ClassMap, lut: Sequence[int
                 values = read_semantic(uri, base)
                 found = values.shape
                 _check_classes(class_ids(values, lut, uri), uri, classes)
+        except (StorageAway, StorageRefused):
+            raise
         except OSError as error:
             findings.append(Finding("missing", record.id, uri, str(error)))
         except ValueError as error:

@@ -1,53 +1,102 @@
-"""Bytes at a uri: the one place that knows where data lies. Another kind of storage would be added here."""
+"""Bytes at a uri: the one place that knows where data lies, on a disk or in S3-compatible storage."""
 
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import uuid4
 
+from tasks.data.disk_cache import DiskCache, copied
+from tasks.data.objects import S3Path
 
-def resolve(uri: str, base: Path) -> Path:
-    """The local path of a uri; a relative one starts at ``base``. ValueError for s3:// and other remote uris."""
+Place: TypeAlias = Path | S3Path  # both have the names of pathlib; what differs is below
+
+
+def place(uri: str | Place) -> Place:
+    """The path of a uri: local, ``file://`` or ``s3://bucket/key``. ValueError for any other kind."""
+    if not isinstance(uri, str):
+        return uri
+    if uri.startswith("s3://"):
+        return S3Path.of(uri)
     if uri.startswith("file://"):
         uri = uri.removeprefix("file://")
     if "://" in uri:
         kind = uri.split("://", 1)[0]
-        raise ValueError(f"{uri}: is a {kind}:// uri; this version reads local paths only: copy or mount the data")
-    return base / uri
+        raise ValueError(
+            f"{uri}: is a {kind}:// uri; expected a local path or s3://bucket/path: copy or mount the data"
+        )
+    return Path(uri)
 
 
-def relative_uri(path: Path, base: Path) -> str:
-    """The uri of a local file: relative where it lies below ``base`` (the folder can be moved), else absolute."""
-    path, base = path.absolute(), base.absolute()
-    return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.as_posix()
+def resolve(uri: str, base: Place) -> Place:
+    """The path of a uri; a relative one starts at ``base``. ValueError for what is neither local nor s3://."""
+    if "://" in uri:
+        return place(uri)
+    return Path(uri) if os.path.isabs(uri) else base / uri
 
 
-def read_bytes(uri: str, base: Path) -> bytes:
-    """The bytes at a uri. FileNotFoundError or another OSError names the file."""
+def relative_uri(path: Place, base: Place) -> str:
+    """The uri of a file: relative where it lies below ``base`` (the folder can be moved), else absolute."""
+    if isinstance(path, Path) and isinstance(base, Path):
+        path, base = path.absolute(), base.absolute()
+        return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.as_posix()
+    if isinstance(path, S3Path) and path.is_relative_to(base):
+        return path.relative_to(base).as_posix()
+    return path.absolute().as_posix()
+
+
+def leads_below(path: Place, base: Place) -> bool:
+    """Whether a path ends up at ``base`` or below, wherever its dots and links lead."""
+    path, base = path.resolve(), base.resolve()
+    if isinstance(path, Path) and isinstance(base, Path):
+        return path.is_relative_to(base)
+    return isinstance(path, S3Path) and path.is_relative_to(base)
+
+
+def read_bytes(uri: str, base: Place) -> bytes:
+    """The bytes at a uri; those of an object are kept on local disk where ``DiskCache`` is asked for.
+
+    FileNotFoundError or another OSError names the file.
+    """
     path = resolve(uri, base)
     try:
-        return path.read_bytes()
+        if isinstance(path, Path):
+            return path.read_bytes()
+        cache = DiskCache.asked()
+        return path.read_bytes() if cache is None else cache.read(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file; expected what the data set lists: restore it") from None
     except IsADirectoryError:
         raise IsADirectoryError(f"{path}: is a folder; expected a file: correct the uri") from None
 
 
-def write_bytes(uri: str, base: Path, data: bytes) -> None:
+def write_bytes(uri: str, base: Place, data: bytes) -> None:
     """Write the bytes at a uri, all or nothing; folders are made."""
-    with staged(resolve(uri, base)) as draft:
+    path = resolve(uri, base)
+    if isinstance(path, S3Path):
+        path.write_bytes(data)
+        return
+    with staged(path) as draft:
         draft.write_bytes(data)
 
 
 @contextmanager
-def staged(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; it takes the place of ``path`` when the block ends, and goes when it fails.
+def staged(path: Place) -> Iterator[Path]:
+    """A local path to write to; its content takes the place of ``path`` when the block ends, and goes when it fails.
 
-    A kill at any moment leaves the old file or the new one, never a part.
+    A kill at any moment leaves the old file or the new one, never a part. An object is written beside the other
+    temporary files of this machine (TMPDIR) first.
     """
+    if isinstance(path, S3Path):
+        with tempfile.TemporaryDirectory(prefix="mtal-") as scratch:
+            draft = Path(scratch) / path.name
+            yield draft
+            path.write_file(draft)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
@@ -59,7 +108,28 @@ def staged(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def read_json(path: Path, keys: Mapping[str, type]) -> dict[str, Any]:
+def local_file(path: Place) -> Path:
+    """A file on local disk with this content: the file itself, or a copy of the object. It is not to be changed."""
+    return copied(path) if isinstance(path, S3Path) else path
+
+
+def version(path: Place) -> str:
+    """What changes when a file is replaced; "" where there is none."""
+    try:
+        return path.head().etag if isinstance(path, S3Path) else str(path.stat().st_mtime_ns)
+    except FileNotFoundError:
+        return ""
+
+
+def remove_tree(path: Place) -> None:
+    """Delete all that lies below, if anything does."""
+    if isinstance(path, S3Path):
+        path.remove_tree()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def read_json(path: Place, keys: Mapping[str, type]) -> dict[str, Any]:
     """The object of a JSON file; ValueError when it is not JSON, no object, or lacks one of ``keys`` (name -> type)."""
     data = read_bytes(str(path), Path())
     try:

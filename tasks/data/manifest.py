@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tasks.classes import ClassMap
-from tasks.data.files import staged
+from tasks.data.files import Place, local_file, place, staged
 from tasks.seeding import key_of
 
 FORMAT = 1
@@ -106,7 +106,7 @@ _SCHEMA = pa.schema(
 
 
 def write_manifest(
-    path: Path,
+    path: Place,
     records: Iterable[Record],
     classes: ClassMap,
     lut: Sequence[int],
@@ -139,7 +139,7 @@ def _spool(path: Path, records: Iterable[Record]) -> None:
             writer.write_batch(pa.RecordBatch.from_pylist(chunk, _SCHEMA))
 
 
-def _sort(spool: Any, draft: Path, schema: Any, path: Path) -> int:
+def _sort(spool: Any, draft: Path, schema: Any, path: Place) -> int:
     """Write the spooled records in key order; ValueError for ids or keys that come twice."""
     parts = [spool.get_batch(i).column("key").to_numpy() for i in range(spool.num_record_batches)]
     starts = np.cumsum([0, *map(len, parts)])
@@ -214,12 +214,16 @@ def _object_row(one: ObjectRecord) -> dict[str, object]:
 
 
 class Manifest:
-    """A prepared data set. Rows are in key order, so any range of rows is a range of keys. Cheap to pickle."""
+    """A prepared data set. Rows are in key order, so any range of rows is a range of keys. Cheap to pickle.
 
-    def __init__(self, path: Path) -> None:
+    One in object storage is read from a copy that each machine makes of it.
+    """
+
+    def __init__(self, path: Place) -> None:
         self.path = path / NAME if path.is_dir() else path
         try:
-            self._metadata = pq.read_metadata(str(self.path))
+            self._file = local_file(self.path)
+            self._metadata = pq.read_metadata(str(self._file))
         except FileNotFoundError:
             raise FileNotFoundError(f"{self.path}: no such manifest; run prepare on the data set first") from None
         except pa.ArrowInvalid as error:
@@ -235,18 +239,18 @@ class Manifest:
         self._starts = np.cumsum([0, *groups])
 
     @staticmethod
-    def open(path: Path | str) -> "Manifest":
+    def open(path: Place | str) -> "Manifest":
         """The manifest of a prepared folder, or of a file. FileNotFoundError or ValueError say what to do."""
-        return Manifest(Path(path))
+        return Manifest(place(path))
 
-    def __reduce__(self) -> tuple[Callable[[Path], "Manifest"], tuple[Path]]:
+    def __reduce__(self) -> tuple[Callable[[Place], "Manifest"], tuple[Place]]:
         return Manifest.open, (self.path,)
 
     def __len__(self) -> int:
         return int(self._metadata.num_rows)
 
     @property
-    def base(self) -> Path:
+    def base(self) -> Place:
         """The folder that relative uris start at."""
         return self.path.parent
 
@@ -254,7 +258,7 @@ class Manifest:
     def fingerprint(self) -> str:
         """sha256 of the file, in hex."""
         digest = sha256()
-        with self.path.open("rb") as file:
+        with self._file.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
         return digest.hexdigest()
@@ -310,7 +314,7 @@ class Manifest:
         if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
             raise ValueError(f"{self.path}: rows {rows.min()}..{rows.max()} were asked; it has {len(self)}")
         columns = None if columns is None else list(columns)
-        with pq.ParquetFile(str(self.path), metadata=self._metadata, memory_map=True) as file:
+        with pq.ParquetFile(str(self._file), metadata=self._metadata, memory_map=True) as file:
             empty = file.read_row_groups([], columns=columns)
             return _gather(lambda i: file.read_row_group(i, columns=columns), self._starts, rows, empty.schema)
 
@@ -335,7 +339,7 @@ class Manifest:
         return per_class.astype(np.int64), np.bincount(owner[real], minlength=len(lengths)).astype(np.int64)
 
     def _column(self, name: str) -> Any:
-        return pq.read_table(str(self.path), columns=[name], memory_map=True)[name]
+        return pq.read_table(str(self._file), columns=[name], memory_map=True)[name]
 
 
 def record_of(row: Mapping[str, Any]) -> Record:

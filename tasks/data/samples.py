@@ -4,21 +4,24 @@ import struct
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
-from pathlib import Path
 from sys import getsizeof
 from threading import Lock
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from tasks.classes import ClassMap
-from tasks.data.files import read_bytes
+from tasks.data.files import Place, read_bytes
 from tasks.data.manifest import Manifest, ObjectRecord, Record, record_of
+from tasks.data.objects import S3Path
 from tasks.geometry import (
     affine_boxes,
     affine_keypoints,
@@ -30,6 +33,7 @@ from tasks.geometry import (
 from tasks.types import Objects, Sample, Target
 
 OBJECT_TASKS = ("detection", "instances", "keypoints")  # tasks whose target is Objects
+AHEAD = 32  # images of object storage that are on their way at a time, for each Samples
 _COLUMNS = {"segmentation": "segmentation", "depth": "depth"}
 # What Pillow raises on broken files, beside OSError.
 _BROKEN = (
@@ -47,7 +51,7 @@ _BROKEN = (
 # ---- decoding: bytes -> arrays ---------------------------------------------------------------------------------------
 
 
-def read_image(uri: str, base: Path) -> NDArray[np.uint8]:
+def read_image(uri: str, base: Place) -> NDArray[np.uint8]:
     """The pixels ``[H, W, 3]`` of an image: RGB, turned as its EXIF says; alpha is dropped, 16 bits become 8.
 
     FileNotFoundError, or ValueError when it cannot be decoded to its end; both name the file.
@@ -61,7 +65,7 @@ def read_image(uri: str, base: Path) -> NDArray[np.uint8]:
     return np.asarray(image.convert("RGB"))
 
 
-def read_semantic(uri: str, base: Path) -> NDArray[np.uint8]:
+def read_semantic(uri: str, base: Place) -> NDArray[np.uint8]:
     """The values ``[H, W]`` of an 8-bit PNG, as stored (palette indices, not colours). ValueError names the file."""
     image = _decoded(uri, base)
     if image.mode not in ("L", "P"):
@@ -72,7 +76,7 @@ def read_semantic(uri: str, base: Path) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def read_depth(uri: str, base: Path) -> NDArray[np.float32]:
+def read_depth(uri: str, base: Place) -> NDArray[np.float32]:
     """The metres ``[H, W]`` of a .npy file. ValueError names the file."""
     try:
         depth = np.load(BytesIO(read_bytes(uri, base)), allow_pickle=False)
@@ -86,7 +90,7 @@ def read_depth(uri: str, base: Path) -> NDArray[np.float32]:
     return metres
 
 
-def _decoded(uri: str, base: Path) -> Image.Image:
+def _decoded(uri: str, base: Place) -> Image.Image:
     data = read_bytes(uri, base)
     try:
         image = Image.open(BytesIO(data))
@@ -136,7 +140,7 @@ class Decoded:
 
 def read_sample(
     record: Record,
-    base: Path,
+    base: Place,
     size: tuple[int, int] | None,
     lut: Sequence[int],
     tasks: Sequence[str],
@@ -152,7 +156,7 @@ def read_sample(
 
 def decode(
     record: Record,
-    base: Path,
+    base: Place,
     size: tuple[int, int] | None,
     lut: Sequence[int],
     tasks: Sequence[str],
@@ -278,6 +282,9 @@ class Samples:
 
     ``rows`` limits the records that are held in memory (a shard, the labeled images); None = all. Pass one ``Cache`` to
     several Samples of the same process to decode each image once for all of them. Threads may share it.
+
+    Images in object storage are read ahead, many at a time, when rows are asked for in their order (as scoring and
+    evaluation do), or when ``expect`` has named them.
     """
 
     def __init__(
@@ -294,6 +301,11 @@ class Samples:
         if any(task in OBJECT_TASKS for task in self._tasks):
             columns.append("objects")
         self._table = manifest.take(self._rows, columns)
+        self._is_remote = isinstance(manifest.base, S3Path) or bool(
+            pc.any(pc.starts_with(self._table["uri"], "s3://")).as_py()
+        )
+        self._coming: dict[int, Future[Decoded]] = {}
+        self._last, self._lock = -2, Lock()  # index of the row that was asked for last
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -305,16 +317,55 @@ class Samples:
 
     def record(self, row: int) -> Record:
         """The record of a manifest row, with the labels of these tasks; KeyError for a row that is not in here."""
+        return record_of(self._table.slice(self._index(row), 1).to_pylist()[0])
+
+    def _index(self, row: int) -> int:
         at = int(np.searchsorted(self._rows, row))
         if at == len(self._rows) or self._rows[at] != row:
             raise KeyError(f"row {row} is not among the {len(self._rows)} rows of these samples")
-        return record_of(self._table.slice(at, 1).to_pylist()[0])
+        return at
 
     def __getitem__(self, row: int) -> Sample:
-        of = self._manifest
-        key = (str(of.path), int(row), self._tasks)
+        if self._is_remote:
+            self._look_ahead(self._index(row))
+        key = self._key(row)
         found = self._cache.get(key)
         if found is None:
-            found = decode(self.record(row), of.base, of.size, of.lut, self._tasks, of.classes)
+            with self._lock:
+                coming = self._coming.pop(int(row), None)
+            found = self._decode(self.record(row)) if coming is None else coming.result()
             self._cache.put(key, found)
         return found.sample(self._tasks)
+
+    def expect(self, rows: Sequence[int]) -> None:
+        """Begin to read these rows, which will be asked for soon; the first ones, where they are many.
+
+        Does nothing for images on disks: reading those is quick.
+        """
+        if not self._is_remote:
+            return
+        with self._lock:
+            for row in map(int, rows):
+                if len(self._coming) >= AHEAD:
+                    return
+                if row not in self._coming and self._cache.get(self._key(row)) is None:
+                    self._coming[row] = _threads().submit(self._decode, self.record(row))
+
+    def _look_ahead(self, index: int) -> None:
+        """Expect the next rows where two that follow each other were asked for."""
+        in_order, self._last = index == self._last + 1, index
+        if in_order:
+            self.expect(self._rows[index + 1 : index + 1 + AHEAD].tolist())
+
+    def _decode(self, record: Record) -> Decoded:
+        of = self._manifest
+        return decode(record, of.base, of.size, of.lut, self._tasks, of.classes)
+
+    def _key(self, row: int) -> object:
+        return (str(self._manifest.path), int(row), self._tasks)
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Those of this process that wait for object storage; most of their time they do nothing else."""
+    return ThreadPoolExecutor(AHEAD // 2, thread_name_prefix="images")

@@ -87,6 +87,14 @@ def test_an_arm_that_names_another_component_drops_the_old_options() -> None:
         ({"name": "a b"}, "expected a word that can name a folder"),
         ({"cluster": {"shard": 0}}, "shard is 0"),
         ({"gallery": {"picks": -1}}, "picks is -1"),
+        ({"train": {"steps": 5, "accumulate": 0}}, "accumulate is 0; expected more than 0"),
+        ({"train": {"steps": 5, "accumulate": 3}}, "batch is 8; expected a multiple of processes x accumulate = 1 x 3"),
+        ({"train": {"steps": 5, "processes": 2}}, "train.processes is 2; expected at most cluster.workers_per_trial"),
+        ({"arms": {"a": {"train.processes": 2}}}, "x.yaml: arms.a: train.processes is 2; expected at most"),
+        (
+            {"train": {"steps": 5, "processes": 2}, "cluster": {"workers_per_trial": 2, "gpus_per_worker": 0.5}},
+            "expected a whole GPU for each process",
+        ),
     ],
 )
 def test_refuses_with_one_sentence(changes: dict[str, Any], message: str) -> None:

@@ -37,6 +37,9 @@ ALL = {"reference", "initial", "arm"}
     [
         ({"train": {**TRAIN, "rate": 0.1}}, ALL),
         ({"train": {**TRAIN, "checkpoint_steps": 1}}, set()),
+        ({"train": {**TRAIN, "accumulate": 2}}, ALL),
+        ({"train": {**TRAIN, "processes": 2}, "cluster": {"shard": 5, "score_batch": 4, "workers_per_trial": 2}}, ALL),
+        ({"cluster": {"shard": 5, "score_batch": 4, "workers_per_trial": 2}}, set()),
         ({"model": {"name": "small", "width": 20}}, ALL),
         ({"weighting": "fixed"}, ALL),
         ({"tasks": {"detection": {}}}, ALL),

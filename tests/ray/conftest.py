@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,8 @@ class Command:
         self.process.wait()
 
 
-def command(*words: str) -> Command:
-    """``python -m orchestrator ...`` started in a session of its own."""
+def command(*words: str, env: Mapping[str, str] | None = None) -> Command:
+    """``python -m orchestrator ...`` started in a session of its own; ``env`` replaces this process's environment."""
     handle, name = tempfile.mkstemp(suffix=".log")
     with os.fdopen(handle, "wb") as out:
         process = subprocess.Popen(
@@ -54,7 +54,7 @@ def command(*words: str) -> Command:
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**(os.environ if env is None else env), "OMP_NUM_THREADS": "1"},
         )
     return Command(process, Path(name))
 

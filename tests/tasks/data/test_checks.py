@@ -53,7 +53,7 @@ def truncate(path: Path) -> None:
         ("map of another size", "semantic", "s.png", "is 4 x 4 px (H x W, as shown); expected 16 x 24"),
         ("map of other values", "semantic", "s.png", "holds the values [2, 9], which no class has"),
         ("depth of another size", "depth", "d.npy", "is 16 x 20 px"),
-        ("remote image", "undecodable", "s3://b/a.jpg", "is a s3:// uri; this version reads local paths only"),
+        ("remote image", "undecodable", "gs://b/a.jpg", "is a gs:// uri; expected a local path or s3://bucket/path"),
     ],
 )
 def test_faults_that_cost_the_image(
@@ -76,7 +76,7 @@ def test_faults_that_cost_the_image(
     elif fault == "depth of another size":
         np.save(tmp_path / "d.npy", np.zeros((16, 20), np.float32))
     else:
-        record = replace(record, uri="s3://b/a.jpg")
+        record = replace(record, uri="gs://b/a.jpg")
     found = check(record, tmp_path)
     assert found.record is None
     assert [(one.kind, one.id, one.file) for one in found.findings] == [(kind, "a", file)]

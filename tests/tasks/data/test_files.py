@@ -1,10 +1,23 @@
 """Files are found, written all or nothing, and named when something is wrong."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tasks.data.files import check_key, read_bytes, read_json, relative_uri, resolve, staged, write_bytes
+from tasks.data.files import (
+    check_key,
+    local_file,
+    place,
+    read_bytes,
+    read_json,
+    relative_uri,
+    remove_tree,
+    resolve,
+    staged,
+    version,
+    write_bytes,
+)
 
 
 def test_uris_are_relative_to_the_base(tmp_path: Path) -> None:
@@ -20,9 +33,26 @@ def test_a_uri_below_the_base_can_move_with_it(tmp_path: Path) -> None:
     assert relative_uri(tmp_path / "x" / "y.png", tmp_path / "z") == str(tmp_path / "x" / "y.png")
 
 
-def test_remote_uris_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"s3://bucket/a.jpg: is a s3:// uri; this version reads local paths only"):
-        resolve("s3://bucket/a.jpg", Path())
+def test_uris_of_other_kinds_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"gs://bucket/a.jpg: is a gs:// uri; expected a local path or s3://bucket/path"
+    ):
+        resolve("gs://bucket/a.jpg", Path())
+
+
+def test_local_files_are_themselves(tmp_path: Path) -> None:
+    path = place(str(tmp_path / "a.txt"))
+    assert path == place(f"file://{tmp_path}/a.txt") == place(tmp_path / "a.txt")
+    assert version(path) == ""
+    path.write_text("one")
+    first = version(path)
+    assert first == version(path)
+    os.utime(path, ns=(1, 1))
+    assert version(path) != first
+    assert local_file(path) == path
+    remove_tree(tmp_path)
+    remove_tree(tmp_path)  # what is not there is no fault
+    assert not tmp_path.exists()
 
 
 def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:

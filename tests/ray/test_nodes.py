@@ -1,0 +1,59 @@
+"""Three kills at random moments on a cluster of several nodes; ``make soak`` does many more."""
+
+import os
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.ray.conftest import HOME, wait_for
+from tests.ray.nodes import nodes
+from tests.ray.soak import Round, plan, soak
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200)]
+
+
+def seed_of_the_day() -> int:
+    """Another one for each commit; ``MTAL_SOAK_SEED`` repeats one that failed."""
+    if given := os.environ.get("MTAL_SOAK_SEED"):
+        return int(given)
+    commit = os.environ.get("GITHUB_SHA") or os.environ.get("CI_COMMIT_SHA")
+    if not commit:
+        words = ["git", "-C", str(HOME), "rev-parse", "HEAD"]
+        commit = subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+    return int(commit[:8] or "0", 16)
+
+
+def test_three_kills_leave_no_trace(tmp_path: Path) -> None:
+    seed = seed_of_the_day()
+    print(f"MTAL_SOAK_SEED={seed}")
+    with nodes() as cluster:
+        outcome = soak(tmp_path, cluster, plan(3, seed), random.Random(seed), each=3)
+    print(outcome.text())
+    assert outcome.kills == 3
+
+
+def test_a_lost_node_is_waited_for_with_a_message(tmp_path: Path) -> None:
+    with nodes() as cluster:
+        one = Round(tmp_path, "short", cluster, random.Random(0))
+        running = one.type()
+        try:
+            wait_for(lambda: one.log.stat().st_size or not running.is_running)
+            assert running.is_running, running.text
+            cluster.kill_raylet(0)
+            wait_for(lambda: "waiting for room" in running.text or not running.is_running)
+            assert running.is_running, running.text
+            cluster.start()
+            code, text = running.finish()
+        finally:
+            running.kill()
+    assert code == 0, text
+
+
+def test_nothing_of_a_cluster_is_left() -> None:
+    with nodes(workers=1) as cluster:
+        cluster.kill_raylet(0)
+        cluster.start()
+        assert cluster.processes("raylet")
+    assert not cluster.processes("")

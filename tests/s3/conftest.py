@@ -1,0 +1,36 @@
+"""What the tests with a real S3 server share: the server, and a prefix of its own for each test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tasks.data.objects import S3Path
+from tests.s3.weed import BUCKET, Weed
+
+
+@pytest.fixture(scope="session")
+def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weed]:
+    """A server that lives as long as the session."""
+    server = Weed(tmp_path_factory.mktemp("weed"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+def use(server: Weed, patch: pytest.MonkeyPatch, folder: Path) -> S3Path:
+    """An empty prefix of the server, which this process talks to from now on; local copies go into ``folder``."""
+    for name, value in server.environment.items():
+        patch.setenv(name, value)
+    patch.setenv("MTAL_CACHE_DIR", str(folder / "cache"))
+    patch.delenv("MTAL_CACHE_MIB", raising=False)
+    return S3Path(BUCKET, uuid4().hex)
+
+
+@pytest.fixture
+def prefix(weed: Weed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> S3Path:
+    """An empty prefix on the session's server."""
+    return use(weed, monkeypatch, tmp_path)
