@@ -125,10 +125,11 @@ class Cluster:
     gpus_per_worker: float = 0.0
     cache_mib: int = 2048  # decoded images that a worker keeps in memory
     max_failures: int = 3  # restarts of a trial, or of a worker, after its process died
+    wait_minutes: float = 0.0  # that a run waits for nodes when the cluster has no room for one trial
 
     def __post_init__(self) -> None:
         _positive(self, "shard", "score_batch", "workers_per_trial", "cpus_per_worker")
-        _not_negative(self, "gpus_per_worker", "cache_mib", "max_failures")
+        _not_negative(self, "gpus_per_worker", "cache_mib", "max_failures", "wait_minutes")
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,9 @@ class Board:
         self._state: dict[str, tuple[str, int, int]] = {}
 
     def tell(self, unit: str, phase: str, done: int, total: int) -> None:
-        self._state[unit] = (phase, done, total)
+        """Shards end out of order: within a phase the farthest one counts."""
+        last, before, whole = self._state.get(unit, ("", 0, 0))
+        self._state[unit] = (phase, max(done, before) if (phase, total) == (last, whole) else done, total)
 
     def state(self) -> dict[str, tuple[str, int, int]]:
         return dict(self._state)

@@ -4,6 +4,7 @@ Truth is the run folder, not Tune's state: every command starts a fresh Tuner ov
 unit skips what it has committed, and Tune's own files are thrown away.
 """
 
+import math
 import os
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from orchestrator.display import Display
 from orchestrator.errors import ConfigError, MtalError, RunError
 from orchestrator.head_watch import Head, watched
 from orchestrator.ray_workers import LOOK, WAITING, BoardActor, RayWorkers
+from orchestrator.room import check_room
 from orchestrator.store import write_text
 from orchestrator.trials import Failure, Plan, Unit, carry_out
 from orchestrator.workers import Setup, Workers
@@ -77,7 +79,7 @@ def run_units(plan: Plan, units: Sequence[Unit], display: Display) -> list[Failu
     if not units:
         return []
     needs = plan.experiment.cluster
-    require_room(needs)
+    await_room(needs, display)
     # Tune would write the keys of S3 into the environment of its trials, which Ray logs: nodes have their own.
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
         {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
@@ -106,7 +108,7 @@ def run_units(plan: Plan, units: Sequence[Unit], display: Display) -> list[Failu
 @contextmanager
 def pool_workers(setup: Setup, display: Display, name: str, needs: Cluster) -> Iterator[Workers]:
     """Actors on a placement group of their own for the time of the block."""
-    require_room(needs)
+    await_room(needs, display)
     board = _board()
     group = ray.util.placement_group(_bundles(needs))
     while not group.wait(LOOK):
@@ -129,19 +131,29 @@ def _bundles(needs: Cluster) -> list[dict[str, float]]:
     return [{"CPU": DRIVER}] + [dict(worker) for _ in range(needs.workers_per_trial)]
 
 
-def require_room(needs: Cluster) -> None:
-    """ConfigError when no trial could ever start on the cluster as it stands."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for kind, each in (("CPU", float(needs.cpus_per_worker)), ("GPU", float(needs.gpus_per_worker))):
-        if each <= 0:
-            continue
-        places = sum(int(node.get(kind, 0.0) / each + 1e-9) for node in nodes)
-        if places < needs.workers_per_trial:
-            largest = max((node.get(kind, 0.0) for node in nodes), default=0.0)
-            raise ConfigError(
-                f"cluster: a trial needs {needs.workers_per_trial} x {each:g} {kind}, the cluster has room for {places}"
-                f" (its largest node has {largest:g} {kind}); lower cluster.workers_per_trial or use a larger cluster"
-            )
+def await_room(needs: Cluster, display: Display) -> None:
+    """ConfigError when no trial can start on the cluster, after the time that nodes are given to come.
+
+    Where nodes are to come, the bundles of one trial are asked for, which is what an autoscaler looks at.
+    """
+    try:
+        return check_room(_nodes(), needs)
+    except ConfigError:
+        if not needs.wait_minutes:
+            raise
+    group = ray.util.placement_group(_bundles(needs))
+    try:
+        for waited in range(0, math.ceil(60 * needs.wait_minutes), int(LOOK)):
+            display.update("the cluster", f"{WAITING}, {waited // 60} of {needs.wait_minutes:g} minutes", 0, 0)
+            if group.wait(LOOK):
+                return None
+        return check_room(_nodes(), needs)
+    finally:
+        ray.util.remove_placement_group(group)
+
+
+def _nodes() -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 class TuneTrial(tune.Trainable):  # type: ignore[misc]

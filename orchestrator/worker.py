@@ -151,7 +151,8 @@ class Worker:
         start, stop = ranges(len(rows), self.setup.shard)[shard]
         model = self.model(checkpoint)
         samples, chosen = self.samples(rows[start:stop]), rows[start:stop].tolist()
-        return pickle.dumps(evaluate(model, samples, chosen, self.tasks, self.classes, self.setup.batch, self.progress))
+        told = self._told(start, len(rows))
+        return pickle.dumps(evaluate(model, samples, chosen, self.tasks, self.classes, self.setup.batch, told))
 
     def combine(self, *parts: bytes) -> dict[str, float]:
         """The figures of all shards together."""
@@ -169,19 +170,24 @@ class Worker:
         plan = self.plan(job.strategies, job.seed, job.cycle)
         rows = self.rows(job.split)
         start, stop = ranges(len(rows), self.setup.shard)[shard]
-        labeled = job.labeled[start:stop]
         both = any(strategy.scores_labeled for strategy in plan.strategies.values())
-        wanted = np.ones(len(labeled), bool) if job.left_out is None else ~job.left_out[start:stop]
-        wanted &= both | ~labeled
-        chosen = rows[start:stop][wanted]
-        table, forwards = self._scored(plan, job.checkpoint, chosen)
-        table = table.append_column("labeled", pa.array(labeled[wanted]))
-        meta = {"inputs": job.inputs, "images": str(len(chosen)), "forwards": str(forwards)}
+        skipped = np.zeros_like(job.labeled) if both else job.labeled
+        if job.left_out is not None:
+            skipped = skipped | job.left_out
+        wanted = ~skipped[start:stop]
+        told = self._told(start - np.count_nonzero(skipped[:start]), len(rows) - np.count_nonzero(skipped))
+        table, forwards = self._scored(plan, job.checkpoint, rows[start:stop][wanted], told)
+        table = table.append_column("labeled", pa.array(job.labeled[start:stop][wanted]))
+        meta = {"inputs": job.inputs, "images": str(len(table)), "forwards": str(forwards)}
         meta["batch"] = str(self.setup.batch)  # smaller than the configured one after a worker ran out of memory
         write_table(path, table.replace_schema_metadata(meta), sorted_by="key")
-        return len(chosen), forwards
+        return len(table), forwards
 
-    def _scored(self, plan: Plan, checkpoint: str, rows: NDArray[np.int64]) -> tuple[pa.Table, float]:
+    def _told(self, before: int, total: int) -> Progress:
+        """Progress of a shard as that of the whole: ``before`` images lie in front of it."""
+        return lambda phase, done, _: self.progress(phase, before + done, total)
+
+    def _scored(self, plan: Plan, checkpoint: str, rows: NDArray[np.int64], told: Progress) -> tuple[pa.Table, float]:
         """Scores of these rows, in batches of consecutive rows read one ahead; the forward passes they took."""
         ids, keys = self.manifest.ids(rows), self.manifest.keys()[rows].tolist()
         scores: dict[str, list[Score]] = {name: [] for name in plan.strategies}
@@ -201,7 +207,7 @@ class Worker:
                 forwards += answer.forwards
                 for name, found in answer.scores.items():
                     scores[name] += found
-                self.progress("score", min(part.stop, len(rows)), len(rows))
+                told("score", min(part.stop, len(rows)), len(rows))
         return score_rows(scores, ids, keys), forwards
 
     @contextmanager

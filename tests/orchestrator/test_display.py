@@ -57,7 +57,33 @@ def test_a_long_phase_tells_every_few_seconds(clock: Clock) -> None:
         for done in range(1, 51):
             clock.now += 1.0
             shown.update("streets", "prepare", done, 0)
-    assert lines(file) == ["reading", *(f"  streets: reading {n}" for n in (11, 21, 31, 41))]
+    assert lines(file) == ["reading", *(f"  streets: reading {n}, 1.0 images/s" for n in (11, 21, 31, 41))]
+
+
+def test_a_long_phase_tells_how_fast_it_is_and_what_is_left(clock: Clock) -> None:
+    shown, file = log()
+    with shown.shown("the arms"):
+        for done in (500, 600, 1100, 2100):  # the first 500 were there: they count for nothing
+            shown.update("boxmask, seed 0", "score", done, 10_000)
+            clock.now += 10.0
+        shown.update("boxmask, seed 0", "fit", 1, 2000)
+        clock.now += 12.5
+        shown.update("boxmask, seed 0", "fit", 11, 2000)
+    assert lines(file)[1:] == [
+        "  boxmask, seed 0: scoring 600/10000, 10 images/s, 0:15:40 left",
+        "  boxmask, seed 0: scoring 1100/10000, 30 images/s, 0:04:57 left",
+        "  boxmask, seed 0: scoring 2100/10000, 53 images/s, 0:02:28 left",
+        "  boxmask, seed 0: training 1/2000",
+        "  boxmask, seed 0: training 11/2000, 0.8 steps/s, 0:41:26 left",
+    ]
+
+
+def test_what_counts_nothing_is_told_at_once(clock: Clock) -> None:
+    shown, file = log()
+    with shown.shown("the arms"):
+        for minute in (0, 0, 1):
+            shown.update("the cluster", f"waiting for room, {minute} of 5 minutes", 0, 0)
+    assert lines(file)[1:] == [f"  the cluster: waiting for room, {minute} of 5 minutes" for minute in (0, 1)]
 
 
 def test_the_same_state_is_told_once(clock: Clock) -> None:

@@ -92,6 +92,7 @@ class Round:
     cluster: Nodes
     rng: random.Random
     address: str = ""  # the cluster's, where nothing is said
+    words: tuple[str, ...] = ()  # further words of the command
     typed: int = 0
     kills: list[Kill] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -130,7 +131,7 @@ class Round:
         """Type the command, the same each time."""
         self.typed, self.began = self.typed + 1, time.monotonic()
         address = self.address or self.cluster.address
-        return command("run", str(self.config()), "--address", address, env=self.cluster.env)
+        return command("run", str(self.config()), "--address", address, *self.words, env=self.cluster.env)
 
     def carry_out(self, kinds: "deque[Kind]", pause: float, tries: int) -> None:
         """Type the command until it ends well, killing what ``kinds`` say meanwhile, with a pause before each.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ray.conftest import HOME, wait_for
+from tests.ray.conftest import HOME, Command, wait_for
 from tests.ray.nodes import nodes
 from tests.ray.soak import Round, plan, soak
 
@@ -34,21 +34,29 @@ def test_three_kills_leave_no_trace(tmp_path: Path) -> None:
     assert outcome.kills == 3
 
 
-def test_a_lost_node_is_waited_for_with_a_message(tmp_path: Path) -> None:
-    with nodes() as cluster:
-        one = Round(tmp_path, "short", cluster, random.Random(0))
+def test_nodes_that_are_to_come_and_nodes_that_are_lost_are_waited_for_with_a_message(tmp_path: Path) -> None:
+    with nodes(workers=1) as cluster:
+        wait = ("--set", "cluster.wait_minutes=5")
+        one = Round(tmp_path, "short", cluster, random.Random(0), words=wait)
         running = one.type()
         try:
+            _waits(running, "the cluster: waiting for room in the cluster, 0 of 5 minutes")
+            cluster.workers = 2
+            cluster.start()
             wait_for(lambda: one.log.stat().st_size or not running.is_running)
             assert running.is_running, running.text
             cluster.kill_raylet(0)
-            wait_for(lambda: "waiting for room" in running.text or not running.is_running)
-            assert running.is_running, running.text
+            _waits(running, "seed 0: waiting for room")
             cluster.start()
             code, text = running.finish()
         finally:
             running.kill()
     assert code == 0, text
+
+
+def _waits(running: Command, sentence: str) -> None:
+    wait_for(lambda: sentence in running.text or not running.is_running)
+    assert running.is_running, running.text
 
 
 def test_nothing_of_a_cluster_is_left() -> None:
