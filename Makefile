@@ -2,14 +2,16 @@
 # make test    set up and run the default tests (no Ray)
 # make bench   set up, measure, and append the figures to tests/bench/RESULTS.md
 # make check   set up and run everything: format, lint, types, every tier of tests
+# make soak    set up and kill a running experiment at least twenty times, then run every tier on Python 3.12
 PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c '' >/dev/null 2>&1 && echo python3.12 || (command -v python3.11 >/dev/null 2>&1 && echo python3.11 || echo python3))
+PYTHON312 ?= python3.12
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 MARK   := $(VENV)/.ready
 
 export NO_ALBUMENTATIONS_UPDATE = 1
 
-.PHONY: setup demo test lint types check bench lock clean
+.PHONY: setup demo test lint types resolves check bench soak lock clean
 
 setup: $(MARK)
 
@@ -34,7 +36,10 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-check: lint types
+resolves: setup
+	@for v in 3.11 3.12; do VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --dry-run --python-version $$v --target $(VENV)/.resolved --require-hashes -r requirements.lock && echo "the lock resolves for Python $$v" || exit 1; done
+
+check: lint types resolves
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	$(BIN)/python -m pytest -n 2 -m "ray or browser"
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m s3
@@ -50,8 +55,12 @@ bench: setup
 	$(BIN)/python tests/bench/bench_orchestration.py
 	$(BIN)/python tests/bench/bench_run.py demo
 
+soak: setup
+	$(BIN)/python -m tests.ray.soak --kills 20 --seed $${MTAL_SOAK_SEED:-$$(date +%s)} --record
+	$(MAKE) PYTHON=$(PYTHON312) VENV=.venv-312 check
+
 lock:
 	$(BIN)/uv pip compile --universal --python-version 3.11 --group dev pyproject.toml --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) .venv-312 .mypy_cache .pytest_cache .ruff_cache dist

@@ -14,6 +14,8 @@ import yaml
 from orchestrator.components import Component, component_of, guess, validate
 from orchestrator.errors import ConfigError
 
+LoggerName = Literal["tensorboard", "mlflow", "wandb"]
+
 
 @dataclass(frozen=True)
 class Train:
@@ -160,6 +162,7 @@ class Experiment:
     strategy: Component = field(default_factory=lambda: Component("random"))  # an arm's; seldom set for all
     cluster: Cluster = field(default_factory=Cluster)
     gallery: Gallery = field(default_factory=Gallery)
+    loggers: tuple[LoggerName, ...] = ()  # told of each cycle as it ends, beside the run folder
     output: str = "runs"
 
     def __post_init__(self) -> None:
@@ -177,7 +180,15 @@ class Experiment:
 
 COMPONENTS = ("data", "model", "weighting", "strategy")
 WORD = re.compile(r"\w[\w.+=@-]*")  # letters, digits and a few signs: safe as a folder, in a table and in a shell
-RESERVED = {"initial", "reference", "pools", "data"}  # names of folders beside the arms
+RESERVED = {
+    "initial",
+    "reference",
+    "pools",
+    "data",
+    "errors",
+    "tensorboard",
+    "wandb",
+}  # names of folders beside the arms
 
 
 def _positive(section: Any, *names: str) -> None:
@@ -336,7 +347,7 @@ def plain(experiment: Experiment) -> dict[str, Any]:
     tree = dataclasses.asdict(experiment)
     for key in COMPONENTS:
         tree[key] = {"name": tree[key]["name"], **tree[key]["options"]}
-    for key in ("seeds",):
+    for key in ("seeds", "loggers"):
         tree[key] = list(tree[key])
     tree["reference"]["seeds"] = list(tree["reference"]["seeds"])
     return tree

@@ -1,10 +1,10 @@
 """Units one after another in this process: no Ray, a debugger steps through everything."""
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+from orchestrator import loggers
 from orchestrator.display import Display
 from orchestrator.errors import MtalError
 from orchestrator.local_workers import LocalWorkers
@@ -15,14 +15,16 @@ from orchestrator.workers import Setup, Workers
 def run_units(plan: Plan, units: Sequence[Unit], display: Display) -> list[Failure]:
     """Carry out units in order; those that failed."""
     failures = []
-    for unit in units:
-        workers = LocalWorkers(plan.setup(unit), partial(display.update, unit.name))
-        try:
-            deque(carry_out(plan, unit, workers), maxlen=0)
-        except MtalError as error:
-            failures.append(Failure(unit.arm, unit.seed, str(error)))
-        finally:
-            workers.close()
+    with loggers.opened(plan) as tell:
+        for unit in units:
+            workers = LocalWorkers(plan.setup(unit), partial(display.update, unit.name))
+            try:
+                for _ in carry_out(plan, unit, workers):
+                    tell(unit)
+            except MtalError as error:
+                failures.append(Failure(unit.arm, unit.seed, str(error)))
+            finally:
+                workers.close()
     return failures
 
 

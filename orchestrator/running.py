@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import torch
 
-from orchestrator import cycle, identity
+from orchestrator import cycle, identity, loggers
 from orchestrator.components import Component, make
 from orchestrator.config import Experiment, arm, plain
 from orchestrator.errors import ConfigError, RunError
@@ -111,6 +111,7 @@ def planned(experiment: Experiment, told: Told, paths: Sequence[str] = ()) -> Pl
 
 def check(experiment: Experiment) -> None:
     """Build every component of every arm, and see that strategies read only what their model provides."""
+    loggers.check(experiment.loggers)
     adapter = make("data", experiment.data, "data")
     with _data_faults(Path(experiment.data.name)):
         classes = adapter.classes()
@@ -172,6 +173,9 @@ def run(plan: Plan, execute: Executor, fresh: Sequence[str] = ()) -> tuple[Place
         failures = _shared_fits(plan, execute)
         trials = [Unit("arm", name, seed) for seed in experiment.seeds for name in experiment.arms]
         failed = {(f.arm, f.seed) for f in failures}
+        with loggers.opened(plan) as tell:
+            for unit in trials:
+                tell(unit)
         open_units = [u for u in trials if not is_done(plan, u) and (u.arm, u.seed) not in failed]
         failures += execute(plan, open_units)
         write_json(folder.failures, [asdict(f) for f in failures])

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -24,6 +24,7 @@ from ray.tune.execution import class_cache
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from orchestrator import loggers
 from orchestrator.config import Cluster
 from orchestrator.cycle import Cycle
 from orchestrator.display import Display
@@ -88,7 +89,11 @@ def run_units(plan: Plan, units: Sequence[Unit], display: Display) -> list[Failu
     trainable = tune.with_resources(
         tune.with_parameters(TuneTrial, plan=plan, board=board), tune.PlacementGroupFactory(_bundles(needs))
     )
-    with tempfile.TemporaryDirectory(prefix="mtal-tune-") as scratch, _watched(board, display):
+    with (
+        tempfile.TemporaryDirectory(prefix="mtal-tune-") as scratch,
+        _watched(board, display),
+        loggers.opened(plan) as tell,
+    ):
         grid = tune.Tuner(
             trainable,
             param_space={"unit": tune.grid_search([asdict(unit) for unit in units])},
@@ -97,6 +102,7 @@ def run_units(plan: Plan, units: Sequence[Unit], display: Display) -> list[Failu
                 name="units",
                 storage_path=scratch,
                 verbose=0,
+                callbacks=[CycleEnds(tell)],
                 failure_config=tune.FailureConfig(max_failures=needs.max_failures),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
@@ -154,6 +160,16 @@ def await_room(needs: Cluster, display: Display) -> None:
 
 def _nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+class CycleEnds(tune.Callback):  # type: ignore[misc]
+    """Tells the loggers of a unit whose trial has reported, in the process of the command."""
+
+    def __init__(self, tell: Callable[[Unit], None]) -> None:
+        self._tell = tell
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
+        self._tell(Unit(**trial.config["unit"]))
 
 
 class TuneTrial(tune.Trainable):  # type: ignore[misc]

@@ -175,7 +175,7 @@ class Worker:
         if job.left_out is not None:
             skipped = skipped | job.left_out
         wanted = ~skipped[start:stop]
-        told = self._told(start - np.count_nonzero(skipped[:start]), len(rows) - np.count_nonzero(skipped))
+        told = self._told(int((~skipped[:start]).sum()), int((~skipped).sum()))
         table, forwards = self._scored(plan, job.checkpoint, rows[start:stop][wanted], told)
         table = table.append_column("labeled", pa.array(job.labeled[start:stop][wanted]))
         meta = {"inputs": job.inputs, "images": str(len(table)), "forwards": str(forwards)}
