@@ -25,6 +25,7 @@ LIMIT = 100 * 2**20  # bytes that the jobs server takes as a working directory (
 MANY = 100_000  # files; a folder with more is no working directory
 PATIENCE = 60.0  # seconds that a server may be away, or have no agent yet, before that is an error
 LOOK = 2.0  # seconds between tries
+TIMEOUT = 10.0  # seconds that a head node may take to say anything at all
 QUIET = 30.0  # seconds without a word of a job before the server is asked whether it still runs
 
 
@@ -97,6 +98,7 @@ class JobsServer:
         for handler in logging.getLogger("ray").handlers:  # uploads and sockets are not the reader's business
             handler.setLevel(logging.ERROR)
         with self._told():
+            requests.get(f"{self.address}/api/version", timeout=TIMEOUT)  # Ray's client would wait for minutes
             self._client = JobSubmissionClient(self.address)
 
     def submit(self, job: Submission) -> None:
@@ -144,23 +146,19 @@ class JobsServer:
         """The job once it has ended, with all its output said on the way. A connection that breaks is made again."""
         said, end = 0, time.monotonic() + PATIENCE
         while True:
-            before = said
             said = asyncio.run(self._tail(name, said, say))
-            if said > before:
-                end = time.monotonic() + PATIENCE
             try:
-                job = self.job(name)
+                job, rest = self.job(name), self.log(name)[said:]
             except RunError:
                 if time.monotonic() > end:
                     raise
             else:
                 end = time.monotonic() + PATIENCE
+                say(rest)
+                said += len(rest)
                 if job.status.is_terminal():
-                    rest = self.log(name)[said:]
-                    if rest:
-                        say(rest)
                     return job
-            time.sleep(LOOK / 4)
+            time.sleep(LOOK)
 
     async def _tail(self, name: str, skip: int, say: Callable[[str], None]) -> int:
         """How many characters have been said in all, once the stream ends, breaks, or the job is over."""
@@ -196,7 +194,7 @@ class JobsServer:
                 "expected that of the cluster in RAY_AUTH_TOKEN, in the file that RAY_AUTH_TOKEN_PATH names, or in "
                 "~/.ray/auth_token, and RAY_AUTH_MODE not 'disabled': copy it from the head node (ray get-auth-token)"
             ) from None
-        except (ConnectionError, requests.RequestException) as error:
+        except (ConnectionError, KeyError, requests.RequestException) as error:  # nobody, or somebody else
             raise RunError(
                 f"--address {self.address}: no jobs server answers ({type(error).__name__}); expected Ray's dashboard "
                 "there: start the cluster, mend the address, or make a tunnel to the head node "
@@ -218,8 +216,8 @@ class JobsServer:
                 f"--address {self.address}: the folder is too large for this jobs server; name what stays here in "
                 ".rayignore"
             )
-        last = said[said.rfind("Error: ") :] if "Traceback" in said else said
-        return f"--address {self.address}: the jobs server refused ({last[:300]}); mend that, then type it again"
+        why = said.split("Error: ")[-1][-300:]  # the end of a traceback
+        return f"--address {self.address}: the jobs server refused ({why}); mend that, then type it again"
 
 
 def exit_code(job: JobDetails) -> int:

@@ -111,7 +111,7 @@ JOB = Submission("mine-1", "true", None, {})
     ("code", "text", "told"),
     [
         (500, "Traceback ...\nValueError: Job with submission_id mine-1 already exists.", "--name mine-1: there is"),
-        (500, "Traceback ...\n  File x\nValueError: bad entrypoint", r"refused \(Error: bad entrypoint"),
+        (500, "Traceback ...\n  File x\nValueError: bad entrypoint", r"refused \(bad entrypoint"),
         (404, "Job mine-1 does not exist", "mine-1: no job of this name at http"),
         (413, "too large", "too large for this jobs server"),
         (401, "Unauthorized", "asks for a token, and there is none here"),

@@ -1,4 +1,4 @@
-"""Jobs on a real cluster: a clone that is submitted, two versions of the sources, and the verbs that look after jobs."""
+"""Jobs on a real cluster: a clone that is submitted, two versions of the sources, verbs that look after jobs."""
 
 import hashlib
 import shutil
