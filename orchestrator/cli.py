@@ -15,13 +15,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from orchestrator import __version__
+from orchestrator import __version__, cli_jobs
 from orchestrator.components import attribute
 from orchestrator.config import Cluster, find, load
 from orchestrator.errors import ConfigError, MtalError
+from orchestrator.options import INTERRUPTED, Config, Fresh, JobGoesOn, Sets
 from orchestrator.ray_settings import set_environment
 
-INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 WIDE = None if sys.stdout.isatty() else 120  # a log file has room for the tables
 out = Console(width=WIDE)
 err = Console(stderr=True, width=WIDE)
@@ -34,11 +34,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     add_completion=False,
 )
+app.add_typer(cli_jobs.app)
 
-Config = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped configuration such as demo.")]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. train.steps=100. Repeatable.")
-]
 Address = Annotated[
     str,
     typer.Option(
@@ -57,9 +54,7 @@ def run(
     config: Config,
     set_: Sets = None,
     address: Address = "local",
-    fresh: Annotated[
-        list[str] | None, typer.Option(help="Make an arm again although it is there; 'all' for everything. Repeatable.")
-    ] = None,
+    fresh: Fresh = None,
 ) -> None:
     """Run an experiment: every arm under every seed, then the report. The same command again carries on.
 
@@ -243,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         raise SystemExit(2) from None
     except SystemExit as end:
-        if end.code == INTERRUPTED:
+        if end.code == INTERRUPTED and not isinstance(end, JobGoesOn):
             err.print("stopped; the same command carries on where this one was", highlight=False)
         raise
 

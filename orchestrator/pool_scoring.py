@@ -21,7 +21,7 @@ from rich.table import Table
 from orchestrator.checkpoints import Card, load_model
 from orchestrator.components import Component, make
 from orchestrator.errors import ConfigError, RunError
-from orchestrator.identity import code_fingerprint
+from orchestrator.identity import HOME, code_fingerprint
 from orchestrator.scoring import Plan, check_plan
 from orchestrator.store import fingerprint, read_table, write_table
 from orchestrator.workers import Bought, Scored, ScoreJob, SelectJob, Setup, Workers, ranges
@@ -78,7 +78,7 @@ def score_pool(
     setup = Setup(
         manifest=str(manifest.base), tasks={task: {} for task in card.tasks}, model=card.model,
         weighting=Component("equal"), batch=batch, shard=shard, threads=threads, cache=0, gpu=gpu,
-        code=code_fingerprint(),
+        code=code_fingerprint(), home=str(HOME),
     )  # fmt: skip
     weights = [str(checkpoint.absolute()), checkpoint.stat().st_mtime_ns]
     stamp = [*weights, manifest.fingerprint, split, seed, batch, shard, setup.code]

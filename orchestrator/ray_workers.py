@@ -21,8 +21,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.components import attribute
 from orchestrator.dispatch import Dispatch
-from orchestrator.errors import MtalError, RunError, TrialError
-from orchestrator.identity import HOME, code_fingerprint
+from orchestrator.errors import MtalError, TrialError
+from orchestrator.identity import require_same_sources
 from orchestrator.workers import (
     Bought,
     ExplainJob,
@@ -79,13 +79,7 @@ class WorkerProcess:
 
     def _made(self, setup: Setup) -> Any:
         sys.path[:0] = [p for p in self._paths if p not in sys.path]
-        here = code_fingerprint()
-        if here != setup.code:
-            raise RunError(
-                f"cluster: a worker runs other sources ({here}, in {HOME}) than the command ({setup.code}); "
-                "install the same version on every node, or submit the tree as the job's working directory; if the "
-                "sources were edited just now, type the same command again"
-            )
+        require_same_sources(setup.code, setup.home)
         return attribute("orchestrator.worker:Worker")(setup, self._progress)
 
     def _progress(self, phase: str, done: int, total: int) -> None:

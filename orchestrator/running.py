@@ -106,6 +106,7 @@ def planned(experiment: Experiment, told: Told, paths: Sequence[str] = ()) -> Pl
         str(manifest.base),
         identity.code_fingerprint(),
         tuple(paths),
+        str(identity.HOME),
     )
 
 

@@ -30,6 +30,7 @@ from orchestrator.cycle import Cycle
 from orchestrator.display import Display
 from orchestrator.errors import ConfigError, MtalError, RunError
 from orchestrator.head_watch import Head, watched
+from orchestrator.identity import require_same_sources
 from orchestrator.ray_workers import LOOK, WAITING, BoardActor, RayWorkers
 from orchestrator.room import check_room
 from orchestrator.store import write_text
@@ -192,6 +193,7 @@ class TuneTrial(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         try:
             if self._work is None:
+                require_same_sources(self._plan.code, self._plan.home)
                 self._work = carry_out(self._plan, self._unit, self._serving())
             done = next(self._work, None)
         except MtalError as error:
