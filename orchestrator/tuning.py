@@ -31,7 +31,7 @@ from orchestrator.head_watch import Head, watched
 from orchestrator.ray_workers import LOOK, WAITING, BoardActor, RayWorkers
 from orchestrator.store import write_text
 from orchestrator.trials import Failure, Plan, Unit, carry_out
-from orchestrator.workers import Setup, Workers
+from orchestrator.workers import Setup
 
 DRIVER = 0.001  # CPUs of a trial's own process: it only directs
 SILENT = 30.0  # seconds without a word of any worker before the command looks for the reason
@@ -104,7 +104,7 @@ def run_units(plan: Plan, units: Sequence[Unit], display: Display) -> list[Failu
 
 
 @contextmanager
-def pool_workers(setup: Setup, display: Display, name: str, needs: Cluster) -> Iterator[Workers]:
+def pool_workers(setup: Setup, display: Display, name: str, needs: Cluster) -> Iterator[RayWorkers]:
     """Actors on a placement group of their own for the time of the block."""
     require_room(needs)
     board = _board()
@@ -129,15 +129,32 @@ def _bundles(needs: Cluster) -> list[dict[str, float]]:
     return [{"CPU": DRIVER}] + [dict(worker) for _ in range(needs.workers_per_trial)]
 
 
+def room(needs: Cluster) -> int:
+    """How many workers of this kind the cluster holds as it stands."""
+    return min(_places(kind, each) for kind, each in _asked(needs))
+
+
+def nodes() -> list[dict[str, float]]:
+    """What each living node offers: {"CPU": .., "GPU": .., ..}."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _asked(needs: Cluster) -> list[tuple[str, float]]:
+    """What a worker asks for, by kind."""
+    both = (("CPU", float(needs.cpus_per_worker)), ("GPU", float(needs.gpus_per_worker)))
+    return [(kind, each) for kind, each in both if each > 0]
+
+
+def _places(kind: str, each: float) -> int:
+    return sum(int(node.get(kind, 0.0) / each + 1e-9) for node in nodes())
+
+
 def require_room(needs: Cluster) -> None:
     """ConfigError when no trial could ever start on the cluster as it stands."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for kind, each in (("CPU", float(needs.cpus_per_worker)), ("GPU", float(needs.gpus_per_worker))):
-        if each <= 0:
-            continue
-        places = sum(int(node.get(kind, 0.0) / each + 1e-9) for node in nodes)
+    for kind, each in _asked(needs):
+        places = _places(kind, each)
         if places < needs.workers_per_trial:
-            largest = max((node.get(kind, 0.0) for node in nodes), default=0.0)
+            largest = max((node.get(kind, 0.0) for node in nodes()), default=0.0)
             raise ConfigError(
                 f"cluster: a trial needs {needs.workers_per_trial} x {each:g} {kind}, the cluster has room for {places}"
                 f" (its largest node has {largest:g} {kind}); lower cluster.workers_per_trial or use a larger cluster"
