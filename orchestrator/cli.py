@@ -141,6 +141,54 @@ def score(
 
 
 @app.command()
+def bench(
+    config: Config,
+    set_: Sets = None,
+    address: Address = "local",
+    checkpoint: Annotated[str | None, typer.Option(help="A model.pt of a run; default: fresh weights.")] = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(help="A strategy, as a name or as YAML; default: the first arm's that looks at images."),
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="How many images of the pool a run scores.")] = 256,
+    workers: Annotated[str, typer.Option(help="Numbers of workers, e.g. 1,2,4; default: up to all that fit.")] = "",
+    shards: Annotated[str, typer.Option(help="Sizes of shards, e.g. 64,512; default: one batch and four.")] = "",
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each combination, in turns; the median counts.")] = 3,
+    steps: Annotated[int, typer.Option(min=0, help="Training steps to time in each run; 0 = none.")] = 5,
+    stub_ms: Annotated[
+        float | None, typer.Option(min=0, help="A stub in place of the network: ms of CPU an image and pass.")
+    ] = None,
+    out_folder: Annotated[
+        str | None,
+        typer.Option("--out", help="Gets bench.csv and a plot; all nodes must see it. Default: OUTPUT/bench."),
+    ] = None,
+) -> None:
+    """Measure how fast this machine or cluster is: images and training steps a second, and where the time goes.
+
+    [bold]Example:[/bold]  mtal bench demo --workers 1,2
+    """
+    _check_address(address)
+    if address != "none":
+        set_environment(address)
+    room, found = _import("orchestrator.bench"), _import("orchestrator.throughput")
+    display = attribute("orchestrator.display:Display")(out)
+    asked = room.Asked(
+        images, room.numbers("--workers", workers), room.numbers("--shards", shards), runs, steps,
+        tuple(strategy or ()), checkpoint, stub_ms,
+    )  # fmt: skip
+    experiment = load(config, set_ or [])
+    paths = _own_modules(config)
+    folder = _place(f"{experiment.output}/bench" if out_folder is None else out_folder).absolute()
+    with display.shown(f"{experiment.name}: measuring"):
+        plan = _import("orchestrator.running").planned(experiment, display.update, paths)
+        done = room.bench(plan, asked, address, folder, display)
+    rows, plot = found.save(done, folder)
+    out.print(found.table(done))
+    for line in (*found.notes(done), f"rows: {rows}", f"plot: {plot}"):
+        _say(line)
+
+
+@app.command()
 def report(folder: Annotated[str, typer.Argument(help="A run folder, e.g. runs/demo or s3://bucket/demo.")]) -> None:
     """Write the report of a run folder again: report.html, curves.csv and the SVG curves.
 

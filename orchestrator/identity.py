@@ -157,7 +157,7 @@ def environment(manifest_images: Mapping[str, int], data: Component, gpu: str | 
         "python": platform.python_version(),
         **versions,
         "platform": platform.platform(),
-        "cpu": _cpu(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "gpu": gpu,
         "code": code_fingerprint(),
@@ -166,7 +166,8 @@ def environment(manifest_images: Mapping[str, int], data: Component, gpu: str | 
     }
 
 
-def _cpu() -> str:
+def processor() -> str:
+    """The name of this machine's processor."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(encoding="utf-8").splitlines():

@@ -67,13 +67,13 @@ def score_pool(
     """
     components = named(strategies)
     model, card = load_model(checkpoint)
-    _check_strategies(components, model, seed)
+    check_strategies(components, model, seed)
     if out.is_dir():
         raise ConfigError(f"--out {out}: is a folder; expected the name of a parquet file: add one")
     work = out.with_name(f"{out.name}.parts")
     _check_split(data, split)
     manifest = pool_manifest(data, card, work)
-    _check_manifest(manifest, card, getattr(model, "stride", None))
+    check_manifest(manifest, card, getattr(model, "stride", None))
     rows = _rows(manifest, split, data)
     setup = Setup(
         manifest=str(manifest.base), tasks={task: {} for task in card.tasks}, model=card.model,
@@ -135,7 +135,7 @@ def named(strategies: Sequence[str], option: str = "--strategy ") -> dict[str, C
     return found
 
 
-def _check_strategies(components: Mapping[str, Component], model: Any, seed: int) -> None:
+def check_strategies(components: Mapping[str, Component], model: Any, seed: int) -> None:
     """Refuse before the pool is read what could not be carried out: unknown names, options, and absent heads."""
     made = {name: make("strategy", one, f"--strategy {one.name}") for name, one in components.items()}
     try:
@@ -144,7 +144,7 @@ def _check_strategies(components: Mapping[str, Component], model: Any, seed: int
         raise ConfigError(f"--strategy: {error}") from error
 
 
-def _check_manifest(manifest: Manifest, card: Card, stride: int | None) -> None:
+def check_manifest(manifest: Manifest, card: Card, stride: int | None) -> None:
     """ConfigError where a prepared pool does not fit the checkpoint."""
     if manifest.classes != card.classes:
         raise ConfigError(
