@@ -376,4 +376,4 @@ class Samples:
 @cache
 def _threads() -> ThreadPoolExecutor:
     """Those of this process that wait for object storage; most of their time they do nothing else."""
-    return ThreadPoolExecutor(AHEAD // 2, thread_name_prefix="images")
+    return ThreadPoolExecutor(AHEAD, thread_name_prefix="images")
