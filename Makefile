@@ -36,7 +36,7 @@ types: setup
 
 check: lint types
 	$(BIN)/python -m pytest -n 2 --dist loadfile
-	$(BIN)/python -m pytest -n 2 -m "ray or browser"
+	$(BIN)/python -m pytest -n 2 -m "(ray or browser) and not s3"
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m s3
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 

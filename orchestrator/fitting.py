@@ -84,7 +84,7 @@ def fit(
     torch.manual_seed(seed_of(seed, cycle, "layers"))  # dropout, if the network has any
     state = _begun(folder / "training.pt", model, weighting, optimizer, group)
     step, best, skipped, bad = state["step"], state["best"], state["skipped"], 0
-    with ahead(lambda s: _parts(data, train, s, steps, seed, cycle, group), range(step, steps)) as batches:
+    with ahead(lambda s: step_parts(data, train, s, steps, seed, cycle, group), range(step, steps)) as batches:
         for step, parts in batches:
             for settings in optimizer.param_groups:
                 settings["lr"] = train.rate * rate_share(train.schedule, step / steps)
@@ -139,7 +139,7 @@ def positions(train: Train, step: int, part: int) -> tuple[int, int]:
     return step * train.batch + part * size, size
 
 
-def _parts(data: Data, train: Train, step: int, steps: int, seed: int, cycle: int, group: Group) -> list[Part]:
+def step_parts(data: Data, train: Train, step: int, steps: int, seed: int, cycle: int, group: Group) -> list[Part]:
     """This process's parts of a step; meanwhile the images of the next one are on their way, too."""
     near = range(step, min(step + 2, steps))
     data.expect([row for one in near for row in _rows(data, train, one, seed, cycle, group)])

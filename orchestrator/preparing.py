@@ -78,6 +78,8 @@ def prepare(
         raise ValueError(f"prepare: on_error is {on_error!r}; expected 'refuse' or 'skip'")
     if isinstance(folder, Path):
         return _prepared(adapter, folder, folder, on_error, progress, threads)
+    (folder / ".writable").write_bytes(b"")  # who may not write there shall hear it before all images are read
+    (folder / ".writable").unlink()
     with tempfile.TemporaryDirectory(prefix="mtal-data-") as scratch:
         return _prepared(adapter, Path(scratch), folder, on_error, progress, threads)
 

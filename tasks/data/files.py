@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import uuid4
 
-from tasks.data.disk_cache import DiskCache, copied
+from tasks.data.copies import copied
+from tasks.data.disk_cache import DiskCache
 from tasks.data.objects import S3Path
 from tasks.data.s3 import BucketNotFound
 

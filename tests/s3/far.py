@@ -5,6 +5,8 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 
 REQUEST = re.compile(rb"(GET|PUT|POST|HEAD|DELETE) (\S*) HTTP/1\.1\r\n")
@@ -17,7 +19,9 @@ class Far:
     def __init__(self, port: int, seconds: float = 0.0) -> None:
         self._port, self.seconds = port, seconds
         self._door = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self._lock = threading.Lock()
+        self._lock, self._is_open = threading.Lock(), True
+        self._threads: list[threading.Thread] = []
+        self._ends: list[socket.socket] = []
         self._waiting = 0
         self.most = 0  # requests that were waiting for their answers at one time
         self.asked: list[str] = []  # "GET /bucket/key?query" of every request
@@ -37,27 +41,39 @@ class Far:
             self.asked, self.most = [], 0
 
     def __enter__(self) -> "Far":
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._start(self._serve)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._door.close()
+        """Nothing of it is left: no socket, no thread."""
+        self._is_open = False
+        for one in [self._door, *self._ends]:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(timeout=30)
+        for one in [self._door, *self._ends]:
+            one.close()
+
+    def _start(self, work: Callable[..., None], *arguments: object) -> None:
+        self._threads.append(threading.Thread(target=work, args=arguments, daemon=True))
+        self._threads[-1].start()
 
     def _serve(self) -> None:
-        while True:
-            try:
+        while self._is_open:
+            with suppress(OSError):  # the door was closed, or the server is away
                 client, _ = self._door.accept()
-            except OSError:  # the door was closed
-                return
-            server = socket.create_connection(("127.0.0.1", self._port))
-            for one in (client, server):
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=self._pass, args=(client, server, True), daemon=True).start()
-            threading.Thread(target=self._pass, args=(server, client, False), daemon=True).start()
+                self._ends.append(client)
+                server = socket.create_connection(("127.0.0.1", self._port))
+                self._ends.append(server)
+                for one in (client, server):
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._start(self._pass, client, server, True)
+                self._start(self._pass, server, client, False)
 
     def _pass(self, source: socket.socket, target: socket.socket, is_asking: bool) -> None:
         """Copy one direction until it ends."""
-        try:
+        with suppress(OSError):
             while data := source.recv(1 << 16):
                 if is_asking:
                     self._count(data)
@@ -66,9 +82,6 @@ class Far:
                         self._waiting -= 1
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)
-        except OSError:
-            for one in (source, target):
-                one.close()
 
     def _count(self, data: bytes) -> None:
         found = REQUEST.match(data)

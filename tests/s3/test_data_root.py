@@ -179,8 +179,11 @@ def test_images_that_are_missing_are_counted_and_may_be_left_out(
 
 
 @pytest.mark.parametrize("words", [("prepare",), ("run", "--address", "none")])
-def test_an_output_in_no_bucket(tmp_path: Path, prefix: S3Path, capsys: pytest.CaptureFixture[str], words: Any) -> None:
+def test_an_output_that_may_not_be_written_to(
+    tmp_path: Path, prefix: S3Path, capsys: pytest.CaptureFixture[str], words: Any
+) -> None:
     config = str(write_tiny(tmp_path / "tiny.yaml", "s3://no-such-bucket/runs"))  # type: ignore[arg-type]
     line = refused(capsys, words[0], config, *words[1:])
-    assert "no such bucket; make it, or correct the uri, then type the same command again" in line
+    assert "the server refuses this (AccessDenied" in line
+    assert line.endswith("of somebody who may read, write, delete and list here, then type the same command again")
     assert not list(prefix.walk())

@@ -18,7 +18,8 @@ from orchestrator.errors import RunError
 from orchestrator.lease import Holder, leased
 from orchestrator.store import RunFolder, commit, read_json, read_table, write_table
 from tasks.data import s3
-from tasks.data.disk_cache import DiskCache, copied
+from tasks.data.copies import copied
+from tasks.data.disk_cache import DiskCache
 from tasks.data.files import local_file, place, read_bytes, remove_tree, resolve, staged, version, write_bytes
 from tasks.data.objects import PAGE, S3Path
 from tests.s3.weed import KEY, SECRET

@@ -30,9 +30,12 @@ class Weed:
         self._folder = folder
         (folder / "data").mkdir(parents=True)
         self._config = folder / "s3.json"
-        rights = ["Admin", "Read", "Write", "List", "Tagging"]
-        keys = [{"accessKey": KEY, "secretKey": SECRET}]
-        self._config.write_text(json.dumps({"identities": [{"name": "t", "credentials": keys, "actions": rights}]}))
+        people = [("maker", "a-maker", ["Admin"]), ("user", KEY, ["Read", "Write", "List"])]  # nothing more is needed
+        identities = [
+            {"name": name, "credentials": [{"accessKey": key, "secretKey": SECRET}], "actions": rights}
+            for name, key, rights in people
+        ]
+        self._config.write_text(json.dumps({"identities": identities}))
         self._ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -84,7 +87,7 @@ class Weed:
         )
         client = boto3.session.Session().client(
             "s3", config=config, endpoint_url=self.environment["AWS_ENDPOINT_URL"], region_name="us-east-1",
-            aws_access_key_id=KEY, aws_secret_access_key=SECRET,
+            aws_access_key_id="a-maker", aws_secret_access_key=SECRET,
         )  # fmt: skip
         try:
             if BUCKET not in [one["Name"] for one in client.list_buckets()["Buckets"]]:
