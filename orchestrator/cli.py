@@ -107,15 +107,15 @@ def prepare(
 
 @app.command()
 def score(
-    checkpoint: Annotated[Path, typer.Option(help="A model.pt of a run.")],
-    data: Annotated[Path, typer.Option(help="The pool: a folder of images, or a folder that 'mtal prepare' wrote.")],
+    checkpoint: Annotated[str, typer.Option(help="A model.pt of a run; also s3://, as the two paths below.")],
+    data: Annotated[str, typer.Option(help="The pool: a folder of images, or a folder that 'mtal prepare' wrote.")],
     strategy: Annotated[
         list[str] | None,
         typer.Option(help="A strategy, as a name or as YAML: '{name: boxmask, tau: 0.4}'. Repeatable."),
     ] = None,
-    out_file: Annotated[Path, typer.Option("--out", help="The parquet file to write, one row an image.")] = Path(
-        "scores.parquet"
-    ),
+    out_file: Annotated[
+        str, typer.Option("--out", help="The parquet file to write, one row an image.")
+    ] = "scores.parquet",
     split: Annotated[str, typer.Option(help="Which split of a prepared folder.")] = "train",
     top: Annotated[int, typer.Option(min=0, help="How many images each strategy is to choose.")] = 10,
     batch: Annotated[int, typer.Option(min=1, help="Images a forward pass.")] = 16,
@@ -131,9 +131,10 @@ def score(
     pool = _import("orchestrator.pool_scoring")
     display = attribute("orchestrator.display:Display")(out)
     sys.path[:0] = [str(Path.cwd())]
-    with _pool_workers(address, display, data.absolute().name, workers) as make, display.shown(f"scoring {data}"):
+    folder, target = _place(data), _place(out_file)
+    with _pool_workers(address, display, folder.absolute().name, workers) as make, display.shown(f"scoring {data}"):
         scored = pool.score_pool(
-            checkpoint, data, strategy or ["boxmask", "equal"], out_file, make,
+            _place(checkpoint), folder, strategy or ["boxmask", "equal"], target, make,
             top=top, split=split, batch=batch, seed=seed,
         )  # fmt: skip
     out.print(pool.top_table(scored, top))
@@ -281,14 +282,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:  # of a disk or a folder, wherever it was met
         if error.errno is None:
             raise
-        _tell(
-            f"{error.filename or 'a file'}: {error.strerror}; mend that or make room, then type the same command again"
-        )
+        _tell(f"{error.filename or 'a file'}: {error.strerror}{_advice(error)}")
         raise SystemExit(2) from None
     except SystemExit as end:
         if end.code == INTERRUPTED and not isinstance(end, JobGoesOn):
             err.print("stopped; the same command carries on where this one was", highlight=False)
         raise
+
+
+def _advice(error: OSError) -> str:
+    """What to do, where the system's own words do not say it; those about object storage do."""
+    is_stored = str(error.filename).startswith(("s3://", "S3"))
+    return (
+        ", then type the same command again"
+        if is_stored
+        else "; mend that or make room, then type the same command again"
+    )
 
 
 def _tell(text: str) -> None:

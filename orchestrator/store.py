@@ -25,6 +25,7 @@ from orchestrator.errors import RunError
 from orchestrator.lease import leased
 from tasks.data.files import Place, staged
 from tasks.data.objects import S3Path
+from tasks.data.s3 import StorageError, StorageRefused
 
 
 def canonical(value: Any) -> str:
@@ -232,6 +233,8 @@ class RunFolder:
         """
         if isinstance(self.root, S3Path):
             with leased(self.root / ".lock"):
+                with suppress(StorageRefused, StorageError):  # not all may, and not every server can
+                    self.root.abort_uploads()  # of a command that was killed
                 yield
             return
         self.root.mkdir(parents=True, exist_ok=True)

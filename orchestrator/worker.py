@@ -69,6 +69,10 @@ class Readable:
         except (ValueError, OSError) as error:
             raise RunError(f"data: {error}") from error
 
+    def expect(self, rows: Sequence[int]) -> None:
+        """These rows will be asked for next."""
+        self.samples.expect(rows)
+
 
 class Worker:
     """Holds the data and the last used model of one process."""
@@ -131,7 +135,8 @@ class Worker:
             save_model(folder / "model.pt", candidate, card)
 
         first = seat is None or seat.rank == 0
-        data = fitting.Data(self.samples(job.rows), job.rows, job.has, self.names, self.classes)
+        labeled = self.samples(job.rows)
+        data = fitting.Data(labeled, job.rows, job.has, self.names, self.classes, labeled.expect)
         door, self._door = self._door, None
         self.meter.fit()
         with joined(seat, self.device, door) as group:
@@ -291,6 +296,7 @@ class Worker:
         model = self.model(job.checkpoint)
         rows = self.manifest.rows_of(np.array([pick.key for pick in job.picks], np.uint64))
         samples = self.samples(rows, tasks=())
+        samples.expect(rows.tolist())
         entries = []
         for rank, (pick, row) in enumerate(zip(job.picks, rows.tolist(), strict=True)):
             image = samples[row].image
