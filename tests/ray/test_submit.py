@@ -113,6 +113,7 @@ def test_jobs_are_followed_listed_and_stopped(jobs_server: Server) -> None:
     assert "slow: running" in jobs_server.types(mtal("status", "slow")).stdout
     assert "slow: stopped" in jobs_server.types(mtal("stop", "slow")).stdout
     assert jobs_server.types(mtal("status", "slow", "--follow")).returncode == 1
+    assert "nobody: no job of this name" in jobs_server.types(mtal("status", "nobody", "--follow")).stderr
 
     other = {**jobs_server.env, "RAY_AUTH_TOKEN": "f" * 64}
     for env in (other, {k: v for k, v in other.items() if k != "RAY_AUTH_TOKEN"} | {"HOME": "/nonexistent"}):
