@@ -144,6 +144,7 @@ class JobsServer:
 
     def follow(self, name: str, say: Callable[[str], None]) -> JobDetails:
         """The job once it has ended, with all its output said on the way. A connection that breaks is made again."""
+        self.job(name)  # there is one of this name, and the server answers
         said, end = 0, time.monotonic() + PATIENCE
         while True:
             said = asyncio.run(self._tail(name, said, say))

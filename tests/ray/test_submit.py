@@ -73,16 +73,18 @@ def test_a_clone_is_submitted_and_the_same_again_carries_on(jobs_server: Server,
 
 
 def test_two_versions_of_the_sources_do_not_make_one_run(jobs_server: Server, tree: Path, tmp_path: Path) -> None:
-    """The installed command, and workers that find a tree of another version in the job's working directory."""
+    """The installed command, and workers that find a tree of another version in the job's working directory.
+
+    Ray puts that folder before what is installed, for workers by itself and for the command by PYTHONPATH.
+    """
     with (tree / "orchestrator" / "report.py").open("a") as source:
         source.write("# another version\n")
     mtal = jobs_server.python.with_name("mtal")
-    done = jobs_server.ray_submits(
-        tree, mtal, "run", "mine.yaml", "--address", "auto", "--set", f"output={tmp_path / 'runs'}"
-    )
+    words = ["run", "mine.yaml", "--address", "auto", "--set", f"output={tmp_path / 'runs'}"]
+    done = jobs_server.ray_submits(tree, "env", "-u", "PYTHONPATH", mtal, *words)
     assert done.returncode == 1  # that of ray job submit, for any failure
     told = " ".join(done.stdout.split())
-    assert "a worker runs other sources" in told
+    assert "a worker runs other sources" in told, done.stdout[-2000:] + done.stderr[-2000:]
     theirs, ours = told.split("a worker runs other sources", 1)[1].split("than the command", 1)
     assert "/working_dir_files/_ray_pkg_" in theirs
     assert str(jobs_server.python.parents[1]) in ours.split(";")[0]
@@ -111,6 +113,7 @@ def test_jobs_are_followed_listed_and_stopped(jobs_server: Server) -> None:
     assert "slow: running" in jobs_server.types(mtal("status", "slow")).stdout
     assert "slow: stopped" in jobs_server.types(mtal("stop", "slow")).stdout
     assert jobs_server.types(mtal("status", "slow", "--follow")).returncode == 1
+    assert "nobody: no job of this name" in jobs_server.types(mtal("status", "nobody", "--follow")).stderr
 
     other = {**jobs_server.env, "RAY_AUTH_TOKEN": "f" * 64}
     for env in (other, {k: v for k, v in other.items() if k != "RAY_AUTH_TOKEN"} | {"HOME": "/nonexistent"}):
