@@ -31,7 +31,7 @@ from orchestrator.room import places
 from orchestrator.scoring import Plan as ScorePlan
 from orchestrator.scoring import needs_images
 from orchestrator.store import RunFolder
-from orchestrator.throughput import Bench, Run, Site
+from orchestrator.throughput import Bench, Run, Site, earlier
 from orchestrator.trials import Plan, Unit
 from orchestrator.workers import Bought, FitJob, Fitted, Scored, ScoreJob, SelectJob, Setup
 from tasks.data.files import Place, place, remove_tree
@@ -86,6 +86,7 @@ class Benched(Protocol):
 
 def bench(plan: Plan, asked: Asked, address: str, out: Place, display: Display) -> Bench:
     """Measure on the cluster at ``address`` ("none": in this process). ``out`` is a folder that all nodes see."""
+    earlier(out)  # refused now, not after minutes
     manifest = Manifest.open(place(plan.manifest))
     images = min(asked.images, manifest.count("train"))
     strategies, load = _strategies(plan, asked), os.getloadavg()[0]

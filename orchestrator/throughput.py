@@ -24,6 +24,13 @@ from tasks.data.files import Place
 
 PHASES = ("read", "wait", "forward", "scores", "write", "other", "idle")  # read runs beside the others
 MIB = 2**20
+COLUMNS = (
+    *("time", "config", "strategy", "model", "height", "width", "batch", "images", "shard", "workers", "runs"),
+    *("images_per_s", "slowest", "fastest", "of_ideal", *(f"{name}_ms" for name in PHASES)),
+    *("start_s", "select_s", "step_s", "hours", "worker_rss_mib", "worker_pss_mib", "command_rss_mib"),
+    *("command_pss_mib", "read_mib", "written_mib", "job_kib", "machine", "nodes", "cpus_by_node", "gpus_by_node"),
+    *("cpus_per_worker", "gpus_per_worker", "address", "load", "mtal", "code", "python", "ray", "torch"),
+)  # of bench.csv
 
 
 @dataclass(frozen=True)
@@ -180,30 +187,36 @@ def _row(bench: Bench, line: Line) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def append(path: Place, found: Sequence[Mapping[str, Any]]) -> None:
-    """Add rows to a CSV file, all or none; RunError where it has other columns."""
-    names = list(found[0])
-    old = path.read_text(encoding="utf-8") if path.is_file() else ""
-    head = next(csv.reader(io.StringIO(old)), names)
-    if head != names:
+def earlier(out: Place) -> str:
+    """What bench.csv holds already; RunError where it has other columns than ours."""
+    path = out / "bench.csv"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    head = next(csv.reader(io.StringIO(text)), list(COLUMNS))
+    if tuple(head) != COLUMNS:
+        other = sorted({*head} ^ {*COLUMNS}) or ["their order"]
         raise RunError(
-            f"{path}: has other columns ({', '.join(head)[:80]}); expected those that this version writes: move the "
-            "file away, or choose another --out"
+            f"{path}: has other columns than this version writes ({', '.join(other)[:80]}); expected the same: move "
+            "the file away, or choose another --out"
         )
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
+    return text
+
+
+def append(out: Place, found: Sequence[Mapping[str, Any]]) -> Place:
+    """Add rows to bench.csv, all or none; its path."""
+    old, text = earlier(out), io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     if not old:
         writer.writeheader()
     for row in found:
         writer.writerow({name: f"{value:.5g}" if isinstance(value, float) else value for name, value in row.items()})
-    write_text(path, old + text.getvalue())
+    write_text(out / "bench.csv", old + text.getvalue())
+    return out / "bench.csv"
 
 
 def save(bench: Bench, out: Place) -> tuple[Place, Place]:
     """Append to bench.csv and draw the plot of these rows; both paths."""
     now = datetime.now(UTC)
-    table, plot = out / "bench.csv", out / f"scaling-{now:%Y%m%d-%H%M%S}.svg"
-    append(table, rows(bench, now))
+    table, plot = append(out, rows(bench, now)), out / f"scaling-{now:%Y%m%d-%H%M%S}.svg"
     series = {
         f"shards of {shard}": [(o.workers, o.slowest, o.rate, o.fastest) for o in bench.lines if o.shard == shard]
         for shard in dict.fromkeys(line.shard for line in bench.lines)
@@ -253,10 +266,10 @@ def notes(bench: Bench) -> list[str]:
         each = ", ".join(f"{s:.3f} s by {n}" for n, s in bench.steps.items())
         found.append(f"a training step: {each} process{'es' * (max(bench.steps) > 1)}")
         hours = [(line.workers, known) for line in bench.lines if (known := bench.hours(line)) is not None]
-        best = ", ".join(f"{min(h for w, h in hours if w == n):.2g} h by {n}" for n in sorted({w for w, _ in hours}))
+        best = [f"{min(h for w, h in hours if w == n):.2g} h with {n}" for n in sorted({w for w, _ in hours})]
         found.append(
-            f"the whole experiment is {bench.work[0]:,} steps and {bench.work[1]:,} images to score: about {best} "
-            "a trial, one trial after another, if all arms score as this one"
+            f"the whole experiment is {bench.work[0]:,} steps and {bench.work[1]:,} images to score: about "
+            f"{', '.join(best)} workers a trial, if trials follow each other and all arms score as fast as here"
         )
     read, written = last.moved("read"), last.moved("written")
     found.append(

@@ -1,4 +1,4 @@
-"""What a pool of millions costs the process that directs.  Run: python tests/bench/bench_pool.py
+"""What a pool of millions costs the process that directs.  Run: python tests/bench/bench_pool.py [--only NAME]
 
 Manifests and scores are generated; no image is read and no network runs. ``pool`` plans the shards of 10^5, 10^6 and
 10^7 records, chooses 1 % of them by the random strategy from scores on disk, and writes what is bought. ``driver`` runs

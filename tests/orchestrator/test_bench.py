@@ -112,6 +112,13 @@ def test_what_cannot_be_measured_is_refused(plan: Plan, tmp_path: Path, asked: A
     assert os.listdir(tmp_path) == [".lock"]
 
 
+def test_a_file_of_another_version_is_refused_before_anything_is_measured(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "bench.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(RunError, match="move the file away, or choose another --out"):
+        bench(plan, Asked(), "none", tmp_path, QUIET)
+    assert os.listdir(tmp_path) == ["bench.csv"]
+
+
 def test_a_failure_in_the_middle_leaves_nothing(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*arguments: object) -> None:
         raise RunError("in the middle")

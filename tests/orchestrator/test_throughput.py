@@ -14,7 +14,7 @@ from orchestrator.components import Component
 from orchestrator.config import Cluster
 from orchestrator.errors import RunError
 from orchestrator.meter import Reading
-from orchestrator.throughput import Bench, Run, Site, append, notes, rows, save, table
+from orchestrator.throughput import COLUMNS, Bench, Run, Site, append, notes, rows, save, table
 from orchestrator.workers import Setup
 
 SETUP = Setup("m", {}, Component("small"), Component("equal"), 16, 512, 1, 0, False, "code")
@@ -54,8 +54,9 @@ def test_lines_are_medians_with_their_range() -> None:
 
 def test_rows_say_what_where_and_how_fast(tmp_path: Path) -> None:
     found = rows(bench(), WHEN)
-    append(tmp_path / "bench.csv", found)
-    append(tmp_path / "bench.csv", rows(bench(config="other", steps={}), WHEN))
+    assert all(set(row) == set(COLUMNS) for row in found)
+    append(tmp_path, found)
+    append(tmp_path, rows(bench(config="other", steps={}), WHEN))
     with (tmp_path / "bench.csv").open() as file:
         back = list(csv.DictReader(file))
     assert [(r["config"], r["workers"], r["images_per_s"], r["step_s"]) for r in back] == [
@@ -68,7 +69,7 @@ def test_rows_say_what_where_and_how_fast(tmp_path: Path) -> None:
 
 def test_a_file_with_other_columns_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "bench.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(RunError, match=r"bench.csv: has other columns \(a, b\).*: move the file away"):
+    with pytest.raises(RunError, match=r"bench.csv: has other columns than this version writes \(a, address, .*: move"):
         save(bench(), tmp_path)
     assert (tmp_path / "bench.csv").read_text() == "a,b\n1,2\n"
     assert [path.name for path in tmp_path.iterdir()] == ["bench.csv"]
@@ -84,7 +85,7 @@ def test_the_table_and_its_notes_fit_on_a_page() -> None:
     assert cells[2:6] == ["20.0", "16.0-20.0", "100", "%"]
     said = "\n".join(notes(bench()))
     assert "a training step: 0.400 s by 1, 0.300 s by 2 processes" in said
-    assert "3,600 steps and 36,000 images to score: about 1.4 h by 1, 0.8 h by 2" in said
+    assert "3,600 steps and 36,000 images to score: about 1.4 h with 1, 0.8 h with 2 workers" in said
     assert "reads 10.0 MiB, writes 2.0 MiB and sends a job of 2.0 KiB" in said
     assert "was busy" not in said
     assert "did not choose the same" not in said
