@@ -60,16 +60,43 @@ def run(
     fresh: Annotated[
         list[str] | None, typer.Option(help="Make an arm again although it is there; 'all' for everything. Repeatable.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would do and cost, and do nothing: no file is written.")
+    ] = False,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(help="Dry run of data that are not here: 13187 (the pool), val=3249, test=... Repeatable."),
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Dry run: time a few steps and passes of the network on this machine.")
+    ] = False,
+    step_seconds: Annotated[
+        float | None, typer.Option(min=0, help="Dry run: seconds of a training step, measured elsewhere.")
+    ] = None,
+    image_seconds: Annotated[
+        float | None, typer.Option(min=0, help="Dry run: seconds of a forward pass of one image, measured elsewhere.")
+    ] = None,
 ) -> None:
     """Run an experiment: every arm under every seed, then the report. The same command again carries on.
 
     [bold]Example:[/bold]  mtal run demo --set train.steps=60 --set output=/tmp/runs
+
+    [bold]Before it costs something:[/bold]  mtal run nuimages --dry-run --images 13187 --images val=3249
     """
     _check_address(address)
     running = _import("orchestrator.running")
     display = attribute("orchestrator.display:Display")(out)
     experiment = load(config, set_ or [])
     paths = _own_modules(config)
+    foresight = {"--images": images, "--measure": measure, "--step-seconds": step_seconds}
+    if dry_run:
+        foresee = attribute("orchestrator.foresight:foresee")
+        seconds = (step_seconds, image_seconds)
+        for part in foresee(experiment, address, _nodes(address), images or [], measure, *seconds, display):
+            out.print(part)
+        return
+    if unused := [word for word, value in {**foresight, "--image-seconds": image_seconds}.items() if value]:
+        raise ConfigError(f"{unused[0]}: only a dry run looks at it; add --dry-run, or leave it out")
     with display.shown(f"{experiment.name}: reading the data"):
         plan = running.planned(experiment, display.update, paths)
     with _executor(address, display) as execute:
@@ -172,8 +199,13 @@ def check(
     if what.endswith((".yaml", ".yml")) or _is_shipped(what):
         experiment = load(what, set_ or [])
         _own_modules(what)
-        _import("orchestrator.running").check(experiment)
-        _say(f"{find(what).name}: {len(experiment.arms)} arms x {len(experiment.seeds)} seeds: all is well")
+        running = _import("orchestrator.running")
+        running.check(experiment)
+        absent = running.absent_data(experiment.data)
+        well = "all its parts are well, but its data are not here" if absent else "all is well"
+        _say(f"{find(what).name}: {len(experiment.arms)} arms x {len(experiment.seeds)} seeds: {well}")
+        if absent:
+            _say(absent)
         return
     sys.path[:0] = [str(Path.cwd())]
     results = attribute("orchestrator.checking:check_named_strategy")(what)
@@ -305,6 +337,16 @@ def _executor(address: str, display: Any) -> Iterator[Any]:
 
         started: list[None] = []
         yield execute
+
+
+def _nodes(address: str) -> Any:
+    """What a cluster that runs has; nothing where none is asked for, or it would be started."""
+    if address in ("none", "local"):
+        return []
+    set_environment(address)
+    tuning = _import("orchestrator.tuning")
+    with tuning.cluster(address):
+        return tuning.nodes()
 
 
 @contextmanager

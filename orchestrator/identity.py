@@ -145,7 +145,7 @@ def environment(manifest_images: Mapping[str, int], data: Component, gpu: str | 
         "python": platform.python_version(),
         **versions,
         "platform": platform.platform(),
-        "cpu": _cpu(),
+        "cpu": cpu(),
         "cores": os.cpu_count(),
         "gpu": gpu,
         "code": code_fingerprint(),
@@ -154,7 +154,8 @@ def environment(manifest_images: Mapping[str, int], data: Component, gpu: str | 
     }
 
 
-def _cpu() -> str:
+def cpu() -> str:
+    """What the processor calls itself."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(encoding="utf-8").splitlines():

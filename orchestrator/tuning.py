@@ -129,15 +129,20 @@ def _bundles(needs: Cluster) -> list[dict[str, float]]:
     return [{"CPU": DRIVER}] + [dict(worker) for _ in range(needs.workers_per_trial)]
 
 
+def nodes() -> list[dict[str, float]]:
+    """What each node of the cluster has: CPU, GPU, ..."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
 def require_room(needs: Cluster) -> None:
     """ConfigError when no trial could ever start on the cluster as it stands."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    of_nodes = nodes()
     for kind, each in (("CPU", float(needs.cpus_per_worker)), ("GPU", float(needs.gpus_per_worker))):
         if each <= 0:
             continue
-        places = sum(int(node.get(kind, 0.0) / each + 1e-9) for node in nodes)
+        places = sum(int(node.get(kind, 0.0) / each + 1e-9) for node in of_nodes)
         if places < needs.workers_per_trial:
-            largest = max((node.get(kind, 0.0) for node in nodes), default=0.0)
+            largest = max((node.get(kind, 0.0) for node in of_nodes), default=0.0)
             raise ConfigError(
                 f"cluster: a trial needs {needs.workers_per_trial} x {each:g} {kind}, the cluster has room for {places}"
                 f" (its largest node has {largest:g} {kind}); lower cluster.workers_per_trial or use a larger cluster"

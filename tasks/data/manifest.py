@@ -59,7 +59,10 @@ class Record:
 
 
 class Adapter(Protocol):
-    """A data set. A frozen dataclass: its fields are the YAML keys of ``data``."""
+    """A data set. A frozen dataclass: its fields are the YAML keys of ``data``.
+
+    One that knows the number of its images without reading them also has ``counts() -> {split: images}``.
+    """
 
     @property
     def size(self) -> tuple[int, int] | None:

@@ -26,7 +26,10 @@ from tests.tiny import tiny, write_tiny
 HOME = Path(__file__).resolve().parents[2]
 Typed = Callable[..., tuple[int, str, str]]
 VERBS = {  # a new verb, argument or option is added here on purpose, and to the README
-    "run": ["config", "--set", "--address", "--fresh"],
+    "run": [
+        *("config", "--set", "--address", "--fresh", "--dry-run", "--images", "--measure", "--step-seconds"),
+        "--image-seconds",
+    ],
     "prepare": ["config", "--set", "--out", "--on-error"],
     "score": [
         *("--checkpoint", "--data", "--strategy", "--out", "--split", "--top", "--batch", "--seed", "--workers"),
