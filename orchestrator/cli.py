@@ -6,7 +6,7 @@ Errors that the user can mend are one sentence and exit code 2.
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -88,15 +88,15 @@ def run(
     display = attribute("orchestrator.display:Display")(out)
     experiment = load(config, set_ or [])
     paths = _own_modules(config)
-    foresight = {"--images": images, "--measure": measure, "--step-seconds": step_seconds}
     if dry_run:
         foresee = attribute("orchestrator.foresight:foresee")
         seconds = (step_seconds, image_seconds)
         for part in foresee(experiment, address, _nodes(address), images or [], measure, *seconds, display):
             out.print(part)
         return
-    if unused := [word for word, value in {**foresight, "--image-seconds": image_seconds}.items() if value]:
-        raise ConfigError(f"{unused[0]}: only a dry run looks at it; add --dry-run, or leave it out")
+    _refuse_unused(
+        {"--images": images, "--measure": measure, "--step-seconds": step_seconds, "--image-seconds": image_seconds}
+    )
     with display.shown(f"{experiment.name}: reading the data"):
         plan = running.planned(experiment, display.update, paths)
     with _executor(address, display) as execute:
@@ -361,6 +361,12 @@ def _pool_workers(address: str, display: Any, name: str, count: int) -> Iterator
     needs = Cluster(workers_per_trial=count)
     with tuning.cluster(address):
         yield lambda setup: tuning.pool_workers(setup, display, name, needs)
+
+
+def _refuse_unused(options: Mapping[str, Any]) -> None:
+    for word, value in options.items():
+        if value:
+            raise ConfigError(f"{word}: only a dry run looks at it; add --dry-run, or leave it out")
 
 
 def _check_address(address: str) -> None:

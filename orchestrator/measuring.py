@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from orchestrator.config import Train
+from orchestrator.errors import RunError
 from orchestrator.fitting import Data, fit
 from orchestrator.identity import cpu
 from orchestrator.planning import Speed
@@ -70,8 +71,14 @@ def measured(
     model, weighting = model.to(device), weighting.to(device)
     part = train.batch // processes
     alone = replace(train, batch=part, processes=1, evaluations=1)
-    step = _step_seconds(model, weighting, alone, images, device, progress)
-    image = _image_seconds(model.eval(), images, batch, device, progress)
+    try:
+        step = _step_seconds(model, weighting, alone, images, device, progress)
+        image = _image_seconds(model.eval(), images, batch, device, progress)
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            f"--measure: {part} images of {images.size[0]} x {images.size[1]} px a step do not fit into this GPU; "
+            "expected room for them: raise train.accumulate or train.processes, or lower data.size"
+        ) from error
     said = f"{step:.3g} s a step of {part} images a process, {image:.3g} s an image; measured on {_on(device, threads)}"
     lacks = ", while a trial asks for GPUs" if wants_gpu and device.type == "cpu" else ""
     return Speed(step, image, f"{said}{lacks}", device.type == "cuda")

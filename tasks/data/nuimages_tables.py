@@ -19,7 +19,16 @@ PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = FILE; P
 CREATE TABLE samples (token TEXT PRIMARY KEY, log TEXT) WITHOUT ROWID;
 CREATE TABLE images (number INTEGER PRIMARY KEY, token TEXT UNIQUE, sample TEXT, filename TEXT, height INTEGER,
                      width INTEGER, wanted INTEGER);
-CREATE TABLE annotations (image INTEGER, kind INTEGER, token TEXT, category TEXT, box TEXT, mask TEXT);
+CREATE TABLE annotations (image INTEGER, kind INTEGER, place TEXT, token TEXT, category TEXT, box TEXT, mask TEXT);
+"""
+# Those of other cameras are left out; one of no image at all gets the image NULL.
+_ANNOTATE = """
+INSERT INTO annotations SELECT number, ?, ?, ?, ?, ?, ? FROM (SELECT ? AS of) LEFT JOIN images ON images.token = of
+WHERE wanted IS NOT 0
+"""
+_IMAGES = """
+SELECT number, images.token, filename, height, width, log FROM images JOIN samples ON samples.token = images.sample
+WHERE wanted ORDER BY number
 """
 _SURFACE, _OBJECT = 0, 1  # kinds, in the order in which they are painted
 
@@ -54,11 +63,9 @@ def annotated_images(folder: Path, channel: str) -> Iterator[tuple[Annotated, bo
     categories = _names(folder / "category.json", "name")
     with _database(folder) as base:
         _fill_images(base, folder, channel)
-        is_labeled = bool(_fill_annotations(base, folder))
-        query = (
-            "SELECT number, i.token, filename, height, width, log FROM images i JOIN samples s ON s.token = i.sample"
-        )
-        for number, token, filename, height, width, log in base.execute(f"{query} WHERE wanted ORDER BY number"):
+        _fill_annotations(base, folder)
+        is_labeled = base.execute("SELECT 1 FROM annotations LIMIT 1").fetchone() is not None
+        for number, token, filename, height, width, log in base.execute(_IMAGES):
             surfaces, objects = _annotations(base, number, categories, folder)
             yield Annotated(token, filename, (height, width), log, surfaces, objects), is_labeled
 
@@ -107,37 +114,33 @@ def _fill_images(base: sqlite3.Connection, folder: Path, channel: str) -> None:
         )
 
 
-def _fill_annotations(base: sqlite3.Connection, folder: Path) -> int:
-    """Surfaces and objects with the numbers of their images; how many there are."""
-    total, keys = 0, {"token": str, "sample_data_token": str, "category_token": str}
-    insert = "INSERT INTO annotations SELECT number, ?, ?, ?, ?, ? FROM images WHERE token = ?"
+def _fill_annotations(base: sqlite3.Connection, folder: Path) -> None:
+    """Surfaces and objects with the numbers of their images."""
     for name, kind in (("surface_ann.json", _SURFACE), ("object_ann.json", _OBJECT)):
-        path, counted = folder / name, [0]
-
-        def found(path: Path = path, kind: int = kind, counted: list[int] = counted) -> Iterator[tuple[Any, ...]]:
-            for row in rows(path, {**keys, "mask": (dict, type(None)), **({"bbox": list} if kind == _OBJECT else {})}):
-                counted[0] += 1
-                mask = None if row["mask"] is None else json.dumps(row["mask"])
-                place = row["token"] if kind == _OBJECT else ""  # surfaces keep the order of their table
-                yield kind, place, row["category_token"], json.dumps(row.get("bbox")), mask, row["sample_data_token"]
-
-        before = base.total_changes
-        _insert(base, insert, found(), path)
-        if (lost := counted[0] - (base.total_changes - before)) > 0:
+        _insert(base, _ANNOTATE, _annotation_rows(folder / name, kind), folder / name)
+        found = base.execute("SELECT count(*), min(token) FROM annotations WHERE image IS NULL").fetchone()
+        if found[0]:
             raise ValueError(
-                f"{path}: {lost} of {counted[0]} rows are of no key frame of sample_data.json; expected tables of one "
-                f"version: copy them again"
+                f"{folder / name}: {found[0]} rows are of no key frame of sample_data.json, such as {found[1]!r}; "
+                f"expected tables of one version: copy them again"
             )
-        total += counted[0]
-    base.execute("CREATE INDEX by_image ON annotations (image, kind, token)")
-    return total
+    base.execute("CREATE INDEX by_image ON annotations (image, kind, place)")
+
+
+def _annotation_rows(path: Path, kind: int) -> Iterator[tuple[Any, ...]]:
+    keys: Kinds = {"token": str, "sample_data_token": str, "category_token": str, "mask": (dict, type(None))}
+    for row in rows(path, {**keys, "bbox": list} if kind == _OBJECT else keys):
+        place = row["token"] if kind == _OBJECT else ""  # surfaces keep the order of their table
+        mask = None if row["mask"] is None else json.dumps(row["mask"])
+        box = json.dumps(row.get("bbox"))
+        yield kind, place, row["token"], row["category_token"], box, mask, row["sample_data_token"]
 
 
 def _annotations(
     base: sqlite3.Connection, number: int, categories: Mapping[str, str], folder: Path
 ) -> tuple[tuple[Annotation, ...], tuple[Annotation, ...]]:
     """Surfaces and objects of an image."""
-    query = "SELECT kind, token, category, box, mask FROM annotations WHERE image = ? ORDER BY kind, token, rowid"
+    query = "SELECT kind, token, category, box, mask FROM annotations WHERE image = ? ORDER BY kind, place, rowid"
     both: tuple[list[Annotation], list[Annotation]] = ([], [])
     for kind, token, category, box, mask in base.execute(query, (number,)):
         path = folder / ("object_ann.json" if kind == _OBJECT else "surface_ann.json")

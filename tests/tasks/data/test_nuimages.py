@@ -106,9 +106,8 @@ def test_broken_masks_cost_no_more_than_they_must(tmp_path: Path) -> None:
     adapter, folder = NuImages(str(root)), tmp_path / "prepared"
     with pytest.raises(PrepareError, match=r"2 faults in 3 images \(1 labels, 1 mask\)") as refused:
         prepare(adapter, folder)
-    assert "its mask is of [3, 4] px (H, W); expected the image's 24, 32: correct or delete the row" in str(
-        refused.value
-    )
+    told = f"surface_ann.json: surface {surface['token']}: its mask is of [3, 4] px (H, W); expected the image's 24, 32"
+    assert f"{told}: correct or delete the row" in str(refused.value)
     report = prepare(adapter, folder, "skip")
     assert (report.kept, report.objects) == (2, 5)
     manifest = Manifest.open(folder)
@@ -129,7 +128,11 @@ def test_faults_of_the_tables_are_named(tmp_path: Path) -> None:
     for table, change, told in (
         ("object_ann", {"bbox": None}, r"object_ann.json: row 0: 'bbox' is 'None'; expected list"),
         ("object_ann", {"category_token": "x"}, r"object_ann.json: a row has the category_token 'x'"),
-        ("object_ann", {"sample_data_token": "x"}, r"object_ann.json: 1 of 12 rows are of no key frame"),
+        (
+            "object_ann",
+            {"sample_data_token": "x"},
+            r"object_ann.json: 1 rows are of no key frame of sample_data.json, such as 'f",
+        ),
         ("sample_data", {"sample_token": "x", "is_key_frame": True}, r"is of the sample 'x', which is not in sample"),
         ("sample", {"log_token": "x"}, r"sample.json: a row has the log_token 'x', which log.json does not hold"),
         ("calibrated_sensor", {"sensor_token": "x"}, r"which sensor.json does not hold"),
