@@ -3,7 +3,6 @@
 import importlib
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from datetime import datetime
 from importlib.util import find_spec
@@ -11,13 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from orchestrator.errors import ConfigError
 from orchestrator.options import INTERRUPTED, Config, Fresh, JobGoesOn, Sets
 from orchestrator.ray_settings import set_environment
 from orchestrator.submission import chosen, submission
+from orchestrator.terminal import out
 
 LAST = 20  # lines of a job that status shows
 DASHBOARD = "http://127.0.0.1:8265"
@@ -31,7 +30,7 @@ Server = Annotated[
         help="The jobs server: http, the head node, and the port of Ray's dashboard.",
     ),
 ]
-Id = Annotated[str, typer.Argument(help="The name that 'mtal submit' gave the job.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The name that 'mtal submit' gave the job.")]
 
 
 @app.command()
@@ -90,7 +89,7 @@ def status(
         raise ConfigError("--follow: expected the name of a job beside it; mtal status lists them")
     server = _server(address)
     if id_ is None:
-        Console(width=None if sys.stdout.isatty() else 120).print(_table(server.jobs()))
+        out.print(_table(server.jobs()))
     elif follow:
         _follow(server, id_)
     else:

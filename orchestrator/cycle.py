@@ -65,9 +65,12 @@ class Trial:
         return "test" if self.manifest.count("test") else "val"
 
     def amount(self, share_or_count: float) -> int:
-        """Images: a share of the pool below 1, else a number."""
-        total = self.manifest.count("train")
-        return min(total, round(share_or_count * total) if share_or_count < 1 else int(share_or_count))
+        return images_of(share_or_count, self.manifest.count("train"))
+
+
+def images_of(share_or_count: float, total: int) -> int:
+    """Images of a pool of ``total``: a share of it below 1, else a number."""
+    return min(total, round(share_or_count * total) if share_or_count < 1 else int(share_or_count))
 
 
 def reference(trial: Trial, workers: Workers) -> dict[str, Any]:

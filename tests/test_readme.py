@@ -345,6 +345,7 @@ def test_the_readme_can_be_followed(tmp_path: Path) -> None:
         ("run demo", shared | built_in),  # under another name
         ("run mine.yaml", {"entropy"}),
         ("run site.yaml", shared | {"random", "boxmask"}),
+        ("run nuimages", set()),  # a dry run
         ("run mine.yaml", {"sure"}),
         ("run own.yaml", shared | {"random", "equal"}),
     ]

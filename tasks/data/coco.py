@@ -25,11 +25,11 @@ from tasks.data.files import (
     read_json,
     relative_uri,
     resolve,
-    write_bytes,
 )
 from tasks.data.manifest import ObjectRecord, Record
+from tasks.data.semantic_maps import is_newer, write_map
+from tasks.data.splits import check_shares, drawn_split
 from tasks.geometry import mask_box, rle_of, rle_of_mask
-from tasks.seeding import key_of, uniforms
 
 UNLISTED = 254  # in the semantic PNGs made here: a segment that the panoptic JSON does not list; never a class
 _SPLIT = "{split}"
@@ -70,11 +70,7 @@ class Coco:
     size: tuple[int, int] | None = None  # H, W on reading
 
     def __post_init__(self) -> None:
-        if not (self.validation >= 0 and self.test >= 0 and self.validation + self.test < 1):
-            raise ValueError(
-                f"coco: validation is {self.validation} and test {self.test}; expected shares of train: >= 0, and "
-                f"together below 1"
-            )
+        check_shares("coco", self.validation, self.test)
         if not (self.annotations or self.panoptic):
             raise ValueError("coco: neither annotations nor panoptic is set; expected at least one JSON file")
 
@@ -140,7 +136,7 @@ class Coco:
             id=id,
             uri=relative_uri(path, folder),
             size=size,
-            split=self._split(image.get("split", split), group or id),
+            split=drawn_split(image.get("split", split), group or id, self.validation, self.test),
             group=group,
             objects=tuple(object_of(one, labels, size) for one in annotations) if self.annotations else None,
             segmentation=None if semantic is None else relative_uri(semantic, folder),
@@ -156,7 +152,7 @@ class Coco:
         source = resolve(self.panoptic.replace(_SPLIT, word), place(self.root))
         png = source.parent / source.stem / listed["file_name"]
         made = folder / "semantic" / source.stem / PurePosixPath(listed["file_name"]).with_suffix(".png")
-        fresh = self.annotations and made.is_file() and _is_newer(made, (source, png))
+        fresh = self.annotations and is_newer(made, (source, png))
         try:
             ids = None if fresh else _read_panoptic(png)
         except (OSError, SyntaxError, ValueError):
@@ -166,14 +162,6 @@ class Coco:
             _write_semantic(made, ids, listed["segments_info"])
             objects = objects if self.annotations else _thing_objects(ids, listed["segments_info"], labels)
         return replace(record, segmentation=relative_uri(made, folder), objects=objects)
-
-    def _split(self, given: str, scene: str) -> str:
-        if given != "train" or not self.validation + self.test:
-            return given
-        share = float(uniforms(np.array([key_of(scene)], np.uint64), 0, 0)[0])
-        if share < self.validation:
-            return "val"
-        return "test" if share < self.validation + self.test else "train"
 
     def _semantic(self, image: Mapping[str, Any], word: str) -> Place | None:
         root = place(self.root)
@@ -320,21 +308,13 @@ def _read_panoptic(path: Place) -> NDArray[np.int64]:
     return ids
 
 
-def _is_newer(made: Path, sources: Sequence[Place]) -> bool:
-    """Whether a file was made after its sources; False for objects, whose times are by another clock."""
-    since = made.stat().st_mtime_ns
-    return all(isinstance(one, Path) and one.is_file() and since > one.stat().st_mtime_ns for one in sources)
-
-
 def _write_semantic(path: Path, ids: NDArray[np.int64], segments: Sequence[Mapping[str, Any]]) -> None:
     """A PNG of category ids."""
     values = np.full(ids.shape, UNLISTED, np.uint8)
     values[ids == 0] = 255
     for one in segments:
         values[ids == one["id"]] = one["category_id"] if 0 <= one["category_id"] < UNLISTED else UNLISTED
-    png = BytesIO()
-    Image.fromarray(values).save(png, "PNG")
-    write_bytes(str(path), Path(), png.getvalue())
+    write_map(path, values)
 
 
 def _thing_objects(

@@ -56,10 +56,14 @@ class Record:
     objects: tuple[ObjectRecord, ...] | None = None
     segmentation: str | None = None  # uri of an 8-bit PNG of class ids
     depth: str | None = None  # uri of a .npy float32 map in metres, NaN = no label
+    fault: str = ""  # why its labels cannot be read, a sentence; such an image is not used, and never in a manifest
 
 
 class Adapter(Protocol):
-    """A data set. A frozen dataclass: its fields are the YAML keys of ``data``."""
+    """A data set. A frozen dataclass: its fields are the YAML keys of ``data``.
+
+    One that knows the number of its images without reading them also has ``counts() -> {split: images}``.
+    """
 
     @property
     def size(self) -> tuple[int, int] | None:
