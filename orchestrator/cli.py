@@ -207,12 +207,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _advice(error: OSError) -> str:
     """What to do, where the system's own words do not say it; those about object storage do."""
-    is_stored = str(error.filename).startswith(("s3://", "S3"))
-    return (
-        ", then type the same command again"
-        if is_stored
-        else "; mend that or make room, then type the same command again"
-    )
+    again = "then type the same command again"
+    if str(error.filename) == "S3" or str(error.filename).startswith("s3://"):
+        return "" if "type the same command" in str(error.strerror) else f", {again}"
+    return f"; mend that or make room, {again}"
 
 
 def _is_shipped(name: str) -> bool:

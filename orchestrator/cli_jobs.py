@@ -30,7 +30,7 @@ Server = Annotated[
         help="The jobs server: http, the head node, and the port of Ray's dashboard.",
     ),
 ]
-Id = Annotated[str, typer.Argument(metavar="ID", help="The name that 'mtal submit' gave the job.")]
+Name = Annotated[str, typer.Argument(help="The name that 'mtal submit' gave the job.")]
 
 
 @app.command()
@@ -77,7 +77,7 @@ def submit(
 
 @app.command()
 def status(
-    id_: Annotated[str | None, typer.Argument(metavar="[ID]", help="A job; without it, all jobs are listed.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A job; without it, all jobs are listed.")] = None,
     address: Server = DASHBOARD,
     follow: Annotated[bool, typer.Option("--follow", help="Show all that the job prints, until it ends.")] = False,
 ) -> None:
@@ -85,27 +85,27 @@ def status(
 
     [bold]Example:[/bold]  mtal status mine-20260102-030405 --address http://127.0.0.1:8265
     """
-    if id_ is None and follow:
+    if name is None and follow:
         raise ConfigError("--follow: expected the name of a job beside it; mtal status lists them")
     server = _server(address)
-    if id_ is None:
+    if name is None:
         out.print(_table(server.jobs()))
     elif follow:
-        _follow(server, id_)
+        _follow(server, name)
     else:
-        job = server.job(id_)
-        for line in server.log(id_).splitlines()[-LAST:]:
+        job = server.job(name)
+        for line in server.log(name).splitlines()[-LAST:]:
             typer.echo(line)
-        typer.echo(f"{id_}: {_described(job)}")
+        typer.echo(f"{name}: {_described(job)}")
 
 
 @app.command()
-def stop(id_: Id, address: Server = DASHBOARD) -> None:
+def stop(name: Name, address: Server = DASHBOARD) -> None:
     """Stop a job. What it has finished stays, and the same submit carries on from there.
 
     [bold]Example:[/bold]  mtal stop mine-20260102-030405 --address http://127.0.0.1:8265
     """
-    typer.echo(f"{id_}: {_described(_server(address).stop(id_))}")
+    typer.echo(f"{name}: {_described(_server(address).stop(name))}")
 
 
 def _server(address: str) -> Any:

@@ -54,6 +54,9 @@ def _use(place: Path) -> bool:
         os.close(handle)
         return False
     os.utime(place)  # used just now
+    before = _used.pop(place, None)  # of a copy that somebody has deleted
+    if before is not None:
+        os.close(before)
     _used[place] = handle
     return True
 

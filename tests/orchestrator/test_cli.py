@@ -46,8 +46,8 @@ VERBS = {  # a new verb, argument or option is added here on purpose, and to the
     "submit": [
         *("config", "--address", "--set", "--working-dir", "--env", "--python", "--name", "--fresh", "--no-wait"),
     ],
-    "status": ["id_", "--address", "--follow"],
-    "stop": ["id_", "--address"],
+    "status": ["name", "--address", "--follow"],
+    "stop": ["name", "--address"],
 }
 
 
