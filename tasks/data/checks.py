@@ -19,7 +19,7 @@ from tasks.geometry import rle_of
 from tasks.seeding import key_of
 
 TOLERANCE = 1.0  # px that a box may reach beyond the image (it is then cut at the border)
-IMAGE_KINDS = ("missing", "undecodable", "size", "semantic", "depth", "split", "duplicate", "scene")
+IMAGE_KINDS = ("missing", "undecodable", "labels", "size", "semantic", "depth", "split", "duplicate", "scene")
 OBJECT_KINDS = ("class", "box", "mask", "keypoints")
 
 
@@ -73,6 +73,8 @@ class Together:
 
 def check_record(record: Record, base: Place, classes: ClassMap, lut: Sequence[int]) -> Checked:
     """What can be used of a record: all its files are read to their end, all its objects looked at."""
+    if record.fault:
+        return Checked(None, (Finding("labels", record.id, record.uri, record.fault),))
     findings = [*_check_image(record, base), *_check_maps(record, base, classes, lut)]
     if findings:
         return Checked(None, tuple(findings))

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from tasks.classes import ClassMap
+from tasks.data.depth_png import decoded_uri
 from tasks.data.files import Place, read_bytes
 from tasks.data.manifest import Manifest, ObjectRecord, Record, record_of
 from tasks.data.objects import S3Path
@@ -77,7 +78,13 @@ def read_semantic(uri: str, base: Place) -> NDArray[np.uint8]:
 
 
 def read_depth(uri: str, base: Place) -> NDArray[np.float32]:
-    """The metres ``[H, W]`` of a .npy file. ValueError names the file."""
+    """The metres ``[H, W]`` of a .npy file, or of a PNG whose uri says how (``depth_png``). ValueError names it."""
+    file, code = decoded_uri(uri)
+    if code is not None:
+        image = _decoded(file, base)
+        if image.mode not in ("L", "I", "I;16"):
+            raise ValueError(f"{file}: is a depth map of mode {image.mode}; expected grey, 8 or 16 bits: convert it")
+        return code.metres(np.asarray(image))
     try:
         depth = np.load(BytesIO(read_bytes(uri, base)), allow_pickle=False)
     except (ValueError, EOFError) as error:
