@@ -22,4 +22,6 @@ ADAPTERS = {
     "streets": "tasks.data.streets:Streets",
     "camvid": "tasks.data.camvid:Camvid",
     "coco": "tasks.data.coco:Coco",
+    "cityscapes": "tasks.data.cityscapes:Cityscapes",
+    "nyuv2": "tasks.data.nyuv2:Nyuv2",
 }

@@ -15,7 +15,12 @@ from orchestrator.display import Display
 HOME = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((HOME / "configs").glob("*.yaml"))
 EMBEDDED = {"streets"}  # data sets that need no files
-IN_SHARED = {"camvid": "data/camvid11", "coco": "data/coco_panoptic70"}  # where the reference material has a data set
+IN_SHARED = {  # where the reference material has a data set
+    "camvid": "data/camvid11",
+    "coco": "data/coco_panoptic70",
+    "cityscapes": "data/fixtures/cityscapes",
+    "nyuv2": "data/nyuv2_rgbd13",
+}
 every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 
 
