@@ -15,13 +15,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from orchestrator import __version__
+from orchestrator import __version__, cli_jobs
 from orchestrator.components import attribute
 from orchestrator.config import Cluster, find, load
 from orchestrator.errors import ConfigError, MtalError
+from orchestrator.options import INTERRUPTED, Config, Fresh, JobGoesOn, Sets
 from orchestrator.ray_settings import set_environment
 
-INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 WIDE = None if sys.stdout.isatty() else 120  # a log file has room for the tables
 out = Console(width=WIDE)
 err = Console(stderr=True, width=WIDE)
@@ -34,11 +34,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     add_completion=False,
 )
+app.add_typer(cli_jobs.app)
 
-Config = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped configuration such as demo.")]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. train.steps=100. Repeatable.")
-]
 Address = Annotated[
     str,
     typer.Option(
@@ -57,9 +54,7 @@ def run(
     config: Config,
     set_: Sets = None,
     address: Address = "local",
-    fresh: Annotated[
-        list[str] | None, typer.Option(help="Make an arm again although it is there; 'all' for everything. Repeatable.")
-    ] = None,
+    fresh: Fresh = None,
 ) -> None:
     """Run an experiment: every arm under every seed, then the report. The same command again carries on.
 
@@ -112,15 +107,15 @@ def prepare(
 
 @app.command()
 def score(
-    checkpoint: Annotated[Path, typer.Option(help="A model.pt of a run.")],
-    data: Annotated[Path, typer.Option(help="The pool: a folder of images, or a folder that 'mtal prepare' wrote.")],
+    checkpoint: Annotated[str, typer.Option(help="A model.pt of a run; also s3://, as the two paths below.")],
+    data: Annotated[str, typer.Option(help="The pool: a folder of images, or a folder that 'mtal prepare' wrote.")],
     strategy: Annotated[
         list[str] | None,
         typer.Option(help="A strategy, as a name or as YAML: '{name: boxmask, tau: 0.4}'. Repeatable."),
     ] = None,
-    out_file: Annotated[Path, typer.Option("--out", help="The parquet file to write, one row an image.")] = Path(
-        "scores.parquet"
-    ),
+    out_file: Annotated[
+        str, typer.Option("--out", help="The parquet file to write, one row an image.")
+    ] = "scores.parquet",
     split: Annotated[str, typer.Option(help="Which split of a prepared folder.")] = "train",
     top: Annotated[int, typer.Option(min=0, help="How many images each strategy is to choose.")] = 10,
     batch: Annotated[int, typer.Option(min=1, help="Images a forward pass.")] = 16,
@@ -136,13 +131,62 @@ def score(
     pool = _import("orchestrator.pool_scoring")
     display = attribute("orchestrator.display:Display")(out)
     sys.path[:0] = [str(Path.cwd())]
-    with _pool_workers(address, display, data.absolute().name, workers) as make, display.shown(f"scoring {data}"):
+    folder, target = _place(data), _place(out_file)
+    with _pool_workers(address, display, folder.absolute().name, workers) as make, display.shown(f"scoring {data}"):
         scored = pool.score_pool(
-            checkpoint, data, strategy or ["boxmask", "equal"], out_file, make,
+            _place(checkpoint), folder, strategy or ["boxmask", "equal"], target, make,
             top=top, split=split, batch=batch, seed=seed,
         )  # fmt: skip
     out.print(pool.top_table(scored, top))
     _say(f"scores: {out_file}")
+
+
+@app.command()
+def bench(
+    config: Config,
+    set_: Sets = None,
+    address: Address = "local",
+    checkpoint: Annotated[str | None, typer.Option(help="A model.pt of a run; default: fresh weights.")] = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(help="A strategy, as a name or as YAML; default: the first arm's that looks at images."),
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="How many images of the pool a run scores.")] = 256,
+    workers: Annotated[str, typer.Option(help="Numbers of workers, e.g. 1,2,4; default: up to all that fit.")] = "",
+    shards: Annotated[str, typer.Option(help="Sizes of shards, e.g. 64,512; default: one batch and four.")] = "",
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each combination, in turns; the median counts.")] = 3,
+    steps: Annotated[int, typer.Option(min=0, help="Training steps to time in each run; 0 = none.")] = 5,
+    stub_ms: Annotated[
+        float | None, typer.Option(min=0, help="A stub in place of the network: ms of CPU an image and pass.")
+    ] = None,
+    out_folder: Annotated[
+        str | None,
+        typer.Option("--out", help="Gets bench.csv and a plot; all nodes must see it. Default: OUTPUT/bench."),
+    ] = None,
+) -> None:
+    """Measure how fast this machine or cluster is: images and training steps a second, and where the time goes.
+
+    [bold]Example:[/bold]  mtal bench demo --workers 1,2
+    """
+    _check_address(address)
+    if address != "none":
+        set_environment(address)
+    room, found = _import("orchestrator.bench"), _import("orchestrator.throughput")
+    display = attribute("orchestrator.display:Display")(out)
+    asked = room.Asked(
+        images, room.numbers("--workers", workers), room.numbers("--shards", shards), runs, steps,
+        tuple(strategy or ()), checkpoint, stub_ms,
+    )  # fmt: skip
+    experiment = load(config, set_ or [])
+    paths = _own_modules(config)
+    folder = _place(f"{experiment.output}/bench" if out_folder is None else out_folder).absolute()
+    with display.shown(f"{experiment.name}: measuring"):
+        plan = _import("orchestrator.running").planned(experiment, display.update, paths)
+        done = room.bench(plan, asked, address, folder, display)
+    rows, plot = found.save(done, folder)
+    out.print(found.table(done))
+    for line in (*found.notes(done), f"rows: {rows}", f"plot: {plot}"):
+        _say(line)
 
 
 @app.command()
@@ -238,14 +282,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:  # of a disk or a folder, wherever it was met
         if error.errno is None:
             raise
-        _tell(
-            f"{error.filename or 'a file'}: {error.strerror}; mend that or make room, then type the same command again"
-        )
+        _tell(f"{error.filename or 'a file'}: {error.strerror}{_advice(error)}")
         raise SystemExit(2) from None
     except SystemExit as end:
-        if end.code == INTERRUPTED:
+        if end.code == INTERRUPTED and not isinstance(end, JobGoesOn):
             err.print("stopped; the same command carries on where this one was", highlight=False)
         raise
+
+
+def _advice(error: OSError) -> str:
+    """What to do, where the system's own words do not say it; those about object storage do."""
+    is_stored = str(error.filename).startswith(("s3://", "S3"))
+    return (
+        ", then type the same command again"
+        if is_stored
+        else "; mend that or make room, then type the same command again"
+    )
 
 
 def _tell(text: str) -> None:

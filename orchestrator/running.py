@@ -88,7 +88,7 @@ def planned(experiment: Experiment, told: Told, paths: Sequence[str] = ()) -> Pl
     folder = _prepared(experiment, told)
     with _data_faults(folder):
         manifest = Manifest.open(folder)
-        counts = {split: len(manifest.rows(split)) for split in ("train", "val", "test")}
+        counts = {split: manifest.count(split) for split in ("train", "val", "test")}
     needed = {"train": "the pool"}
     if any(one.train.chooses for one in (experiment, *(arm(experiment, name) for name in experiment.arms))):
         needed["val"] = "to choose checkpoints by"
@@ -106,6 +106,7 @@ def planned(experiment: Experiment, told: Told, paths: Sequence[str] = ()) -> Pl
         str(manifest.base),
         identity.code_fingerprint(),
         tuple(paths),
+        str(identity.HOME),
     )
 
 
@@ -168,7 +169,7 @@ def run(plan: Plan, execute: Executor, fresh: Sequence[str] = ()) -> tuple[Place
         _refuse_changes(plan)
         folder.write_experiment(plain(experiment))
         manifest = Manifest.open(place(plan.manifest))
-        images = {split: len(manifest.rows(split)) for split in ("train", "val", "test")}
+        images = {split: manifest.count(split) for split in ("train", "val", "test")}
         write_json(folder.environment, identity.environment(images, experiment.data, _gpu()))
         failures = _shared_fits(plan, execute)
         trials = [Unit("arm", name, seed) for seed in experiment.seeds for name in experiment.arms]

@@ -13,7 +13,7 @@ import numpy as np
 from tasks.classes import ClassMap
 from tasks.data.files import Place
 from tasks.data.manifest import SPLITS, ObjectRecord, Record
-from tasks.data.s3 import StorageAway, StorageRefused
+from tasks.data.s3 import AT_FAULT
 from tasks.data.samples import class_ids, read_depth, read_image, read_semantic
 from tasks.geometry import rle_of
 from tasks.seeding import key_of
@@ -96,7 +96,7 @@ def check_record(record: Record, base: Place, classes: ClassMap, lut: Sequence[i
 def _check_image(record: Record, base: Place) -> list[Finding]:
     try:
         found = read_image(record.uri, base).shape[:2]
-    except (StorageAway, StorageRefused):
+    except AT_FAULT:
         raise  # the storage is at fault, not the data set
     except OSError as error:
         return [Finding("missing", record.id, record.uri, str(error))]
@@ -118,7 +118,7 @@ def _check_maps(record: Record, base: Place, classes: ClassMap, lut: Sequence[in
                 values = read_semantic(uri, base)
                 found = values.shape
                 _check_classes(class_ids(values, lut, uri), uri, classes)
-        except (StorageAway, StorageRefused):
+        except AT_FAULT:
             raise
         except OSError as error:
             findings.append(Finding("missing", record.id, uri, str(error)))

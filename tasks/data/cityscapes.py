@@ -2,19 +2,22 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from tasks.classes import ClassMap
+from tasks.data.concurrent import in_order
 from tasks.data.depth_png import Disparity, depth_uri
-from tasks.data.files import check_key, read_bytes, read_json, relative_uri
+from tasks.data.files import Place, check_key, place, read_bytes, read_json, relative_uri
 from tasks.data.label_maps import check_labels, check_shares, class_map, objects_of, semantic_lut, split_of
 from tasks.data.manifest import ObjectRecord, Record
+from tasks.data.s3 import AT_FAULT
 
 LABELS = (  # by their ids
     *("unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic", "ground", "road"),
@@ -31,6 +34,7 @@ SIGNS = ("traffic light", "traffic sign")
 _COUNTED = LABELS[24:]  # what has a number for each instance
 _NOT_DRAWN = ("license plate", "deleted")
 _GROUP = "group"
+_AHEAD = 8  # frames that are read at a time
 
 
 def _same(labels: tuple[str, ...]) -> dict[str, str]:
@@ -48,7 +52,7 @@ class Cityscapes:
     A group of images is a city. Depth is baseline * fx / disparity, by camera.json.
     """
 
-    root: str
+    root: str  # a folder, or s3://bucket/prefix
     splits: Mapping[str, str] = field(default_factory=lambda: {"train": "train", "val": "val"})  # split: its folder
     unlabeled: tuple[str, ...] = ("test",)  # folders of which only the images are read: the labels of test are not out
     validation: float = 0.0  # share of train (whole cities) that becomes val, drawn by hashing: the same in every run
@@ -79,7 +83,7 @@ class Cityscapes:
 
     def records(self, folder: Path) -> Iterator[Record]:
         """Every image of the splits; FileNotFoundError where a folder is not there. Faults of a frame are kept."""
-        root = Path(self.root)
+        root = place(self.root)
         for split, word in self.splits.items():
             for name in (self.images, *([] if word in self.unlabeled else [self.labels])):
                 if not (root / name / word).is_dir():
@@ -87,19 +91,20 @@ class Cityscapes:
                         f"{root / name / word}: no such folder; expected the {name} of Cityscapes' {word}: unpack it "
                         f"there, or correct data.root and data.splits"
                     )
-            for path in sorted((root / self.images / word).glob(f"*/*_{self.images}.png")):
-                yield self._record(path, split, word, folder)
+            paths = sorted((root / self.images / word).glob(f"*/*_{self.images}.png"))
+            read = partial(self._record, split=split, word=word, folder=folder)
+            yield from (record for _, record in in_order(paths, read, _AHEAD))
 
     # ---- one frame --------------------------------------------------------------------------------------------------
 
-    def _record(self, path: Path, split: str, word: str, folder: Path) -> Record:
+    def _record(self, path: Place, split: str, word: str, folder: Path) -> Record:
         stem = path.name.removesuffix(f"_{self.images}.png")
         city, size = f"{word}/{path.parent.name}", _size_of(path)
         split = split_of(city, self.validation) if split == "train" else split
         record = Record(stem, relative_uri(path, folder), size, split, city)
         if word in self.unlabeled or size == (0, 0):
             return record
-        start = Path(self.root) / self.labels / city / f"{stem}_{self.labels}"
+        start = place(self.root) / self.labels / city / f"{stem}_{self.labels}"
         try:
             return replace(
                 record,
@@ -107,10 +112,12 @@ class Cityscapes:
                 segmentation=relative_uri(_with(start, "_labelIds.png"), folder),
                 depth=self._depth(city, stem, folder),
             )
+        except AT_FAULT:
+            raise  # the storage is at fault, not the frame
         except (OSError, ValueError) as error:
             return replace(record, fault=str(error))
 
-    def _objects(self, start: Path, size: tuple[int, int]) -> tuple[ObjectRecord, ...]:
+    def _objects(self, start: Place, size: tuple[int, int]) -> tuple[ObjectRecord, ...]:
         things = list(dict.fromkeys(self._things.values()))
         found = {label: things.index(name) for label, name in self._things.items()}
 
@@ -124,10 +131,10 @@ class Cityscapes:
         return (*objects, *_drawn_objects(_with(start, "_polygons.json"), size, drawn)) if drawn else objects
 
     def _depth(self, city: str, stem: str, folder: Path) -> str | None:
-        path = Path(self.root) / self.disparity / city / f"{stem}_disparity.png"
+        path = place(self.root) / self.disparity / city / f"{stem}_disparity.png"
         if not (self.disparity and path.is_file()):
             return None
-        camera = Path(self.root) / self.camera / city / f"{stem}_camera.json"
+        camera = place(self.root) / self.camera / city / f"{stem}_camera.json"
         content, product = read_json(camera, {"extrinsic": dict, "intrinsic": dict}), 1.0
         for part, name in (("extrinsic", "baseline"), ("intrinsic", "fx")):
             value = check_key(content[part], name, (int, float), f"{camera}: {part}")
@@ -141,20 +148,22 @@ class Cityscapes:
         return {**self.detection, **(_same(SIGNS) if self.signs else {})}
 
 
-def _with(start: Path, end: str) -> Path:
+def _with(start: Place, end: str) -> Place:
     return start.with_name(start.name + end)
 
 
-def _size_of(path: Path) -> tuple[int, int]:
+def _size_of(path: Place) -> tuple[int, int]:
     """H, W by the head of an image; 0, 0 where it has none, which ``prepare`` will find."""
     try:
-        with Image.open(path) as image:
+        with cast(BinaryIO, path.open("rb")) as file, Image.open(file) as image:
             return image.height, image.width
+    except AT_FAULT:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return 0, 0
 
 
-def _read_ids(path: Path, size: tuple[int, int]) -> NDArray[np.int64]:
+def _read_ids(path: Place, size: tuple[int, int]) -> NDArray[np.int64]:
     """The numbers ``[H, W]`` of instanceIds.png."""
     data = read_bytes(str(path), Path())
     try:
@@ -168,7 +177,7 @@ def _read_ids(path: Path, size: tuple[int, int]) -> NDArray[np.int64]:
     return ids.astype(np.int64)
 
 
-def _drawn_objects(path: Path, size: tuple[int, int], labels: Mapping[str, int]) -> tuple[ObjectRecord, ...]:
+def _drawn_objects(path: Place, size: tuple[int, int], labels: Mapping[str, int]) -> tuple[ObjectRecord, ...]:
     """The visible parts of the polygons of some labels. All polygons are drawn, later ones over earlier ones."""
     content = read_json(path, {"imgHeight": int, "imgWidth": int, "objects": list})
     _check_size(path, (content["imgHeight"], content["imgWidth"]), size)
@@ -198,7 +207,7 @@ def _points(polygon: list[Any], where: str) -> list[tuple[float, float]]:
     raise ValueError(f"{where}: the polygon is {str(polygon)[:60]}; expected pairs of numbers: correct it")
 
 
-def _check_size(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> None:
+def _check_size(path: Place, found: tuple[int, ...], size: tuple[int, int]) -> None:
     if tuple(found) != size:
         raise ValueError(
             f"{path}: is of {' x '.join(map(str, found))} px (H x W); expected its image's {size[0]} x {size[1]}: "

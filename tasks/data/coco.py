@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tasks.classes import ClassMap
-from tasks.data.files import check_key, read_bytes, read_json, relative_uri, write_bytes
+from tasks.data.concurrent import in_order
+from tasks.data.files import (
+    Place,
+    check_key,
+    place,
+    read_bytes,
+    read_json,
+    relative_uri,
+    resolve,
+    write_bytes,
+)
 from tasks.data.manifest import ObjectRecord, Record
 from tasks.geometry import mask_box, rle_of, rle_of_mask
 from tasks.seeding import key_of, uniforms
@@ -24,6 +34,7 @@ from tasks.seeding import key_of, uniforms
 UNLISTED = 254  # in the semantic PNGs made here: a segment that the panoptic JSON does not list; never a class
 _SPLIT = "{split}"
 _NUMBER = (int, float)
+_AHEAD = 8  # panoptic PNGs that are read at a time
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,7 @@ class Coco:
     folder, so their category ids must stay below 254. Thing segments become objects where ``annotations`` is "".
     """
 
-    root: str
+    root: str  # a folder, or s3://bucket/prefix
     annotations: str = "annotations.json"  # JSON of boxes, masks, keypoints; "" = take the objects from ``panoptic``
     images: str = ""  # the folder that file_name is relative to
     splits: Mapping[str, str] = field(default_factory=lambda: {"train": "train", "val": "val"})  # split: word in a path
@@ -86,19 +97,28 @@ class Coco:
         names = self.classes().detection
         labels = {one["id"]: names.index(self._name(one)) for one in self._things}
         for split, word in self._words():
-            content = self._read(self.annotations or self.panoptic, word)
-            segments = {}
-            if self.panoptic:
-                listed = self._read(self.panoptic, word) if self.annotations else content
-                segments = {one["image_id"]: one for one in listed["annotations"]}
-            objects = defaultdict(list)
-            for one in content["annotations"] if self.annotations else ():
-                objects[one["image_id"]].append(one)
-            for image in content["images"]:
-                found = self._record(image, objects[image["id"]], labels, split, word, folder)
-                if image["id"] in segments:
-                    found = self._with_panoptic(found, segments[image["id"]], labels, word, folder)
-                yield found
+            yield from self._records(split, word, labels, folder)
+
+    def _records(self, split: str, word: str, labels: Mapping[int, int], folder: Path) -> Iterator[Record]:
+        """The images of one pair of files."""
+        content = self._read(self.annotations or self.panoptic, word)
+        segments = {}
+        if self.panoptic:
+            listed = self._read(self.panoptic, word) if self.annotations else content
+            segments = {one["image_id"]: one for one in listed["annotations"]}
+        objects = defaultdict(list)
+        for one in content["annotations"] if self.annotations else ():
+            objects[one["image_id"]].append(one)
+
+        def record(image: Mapping[str, Any]) -> Record:
+            found = self._record(image, objects.get(image["id"], ()), labels, split, word, folder)
+            listed = segments.get(image["id"])
+            return found if listed is None else self._with_panoptic(found, listed, labels, word, folder)
+
+        if segments:
+            yield from (found for _, found in in_order(content["images"], record, _AHEAD))
+        else:
+            yield from map(record, content["images"])
 
     # ---- one image ----
 
@@ -111,8 +131,8 @@ class Coco:
         word: str,
         folder: Path,
     ) -> Record:
-        root, size = Path(self.root), (image["height"], image["width"])
-        path = root / self.images.replace(_SPLIT, word) / image["file_name"]
+        root, size = place(self.root), (image["height"], image["width"])
+        path = resolve(image["file_name"], resolve(self.images.replace(_SPLIT, word), root))
         semantic = self._semantic(image, word)
         id = relative_uri(path, root)
         group = str(image.get(self.group, "")) if self.group else ""
@@ -133,9 +153,9 @@ class Coco:
 
         Where that is missing or broken it becomes the semantic map itself, and ``prepare`` says what is wrong with it.
         """
-        source = Path(self.root) / self.panoptic.replace(_SPLIT, word)
-        png = source.with_suffix("") / listed["file_name"]
-        made = folder / "semantic" / source.stem / Path(listed["file_name"]).with_suffix(".png")
+        source = resolve(self.panoptic.replace(_SPLIT, word), place(self.root))
+        png = source.parent / source.stem / listed["file_name"]
+        made = folder / "semantic" / source.stem / PurePosixPath(listed["file_name"]).with_suffix(".png")
         fresh = self.annotations and made.is_file() and _is_newer(made, (source, png))
         try:
             ids = None if fresh else _read_panoptic(png)
@@ -155,11 +175,12 @@ class Coco:
             return "val"
         return "test" if share < self.validation + self.test else "train"
 
-    def _semantic(self, image: Mapping[str, Any], word: str) -> Path | None:
+    def _semantic(self, image: Mapping[str, Any], word: str) -> Place | None:
+        root = place(self.root)
         if self.semantic:
-            folder = Path(self.root) / self.semantic.replace(_SPLIT, word)
-            return folder / Path(image["file_name"]).with_suffix(".png")
-        return Path(self.root) / image["sem_file_name"] if image.get("sem_file_name") else None
+            folder = resolve(self.semantic.replace(_SPLIT, word), root)
+            return folder / PurePosixPath(image["file_name"]).with_suffix(".png")
+        return resolve(image["sem_file_name"], root) if image.get("sem_file_name") else None
 
     # ---- files ----
 
@@ -168,7 +189,7 @@ class Coco:
         return list(self.splits.items()) if _SPLIT in (self.annotations or self.panoptic) else [("train", "")]
 
     def _read(self, path: str, word: str) -> dict[str, Any]:
-        return read_coco(Path(self.root) / path.replace(_SPLIT, word), path == self.panoptic)
+        return read_coco(resolve(path.replace(_SPLIT, word), place(self.root)), path == self.panoptic)
 
     # ---- classes ----
 
@@ -185,7 +206,7 @@ class Coco:
     @cached_property
     def _pixels(self) -> list[dict[str, Any]]:
         """Categories of pixels: of the class list, else of the panoptic JSON, else none."""
-        path = Path(self.root) / (self.class_list or "classes.json")
+        path = resolve(self.class_list or "classes.json", place(self.root))
         if self.class_list or path.is_file():
             found: list[dict[str, Any]] = read_json(path, {"classes": list})["classes"]
             where = str(path)
@@ -205,7 +226,7 @@ class Coco:
         return found
 
 
-def read_coco(path: Path, panoptic: bool = False) -> dict[str, Any]:
+def read_coco(path: Place, panoptic: bool = False) -> dict[str, Any]:
     """A COCO JSON whose lists hold what is needed; ValueError names the file, the entry and the key that is missing."""
     content = read_json(path, {"images": list, "annotations": list, "categories": list})
     for i, one in enumerate(content["categories"]):
@@ -291,7 +312,7 @@ def _unique(names: Sequence[str]) -> tuple[str, ...]:
 # ---- panoptic -------------------------------------------------------------------------------------------------------
 
 
-def _read_panoptic(path: Path) -> NDArray[np.int64]:
+def _read_panoptic(path: Place) -> NDArray[np.int64]:
     """Segment ids ``[H, W]``."""
     with Image.open(BytesIO(read_bytes(str(path), Path()))) as image:
         rgb = np.asarray(image.convert("RGB")).astype(np.int64)
@@ -299,8 +320,10 @@ def _read_panoptic(path: Path) -> NDArray[np.int64]:
     return ids
 
 
-def _is_newer(made: Path, sources: Sequence[Path]) -> bool:
-    return all(one.is_file() and made.stat().st_mtime_ns > one.stat().st_mtime_ns for one in sources)
+def _is_newer(made: Path, sources: Sequence[Place]) -> bool:
+    """Whether a file was made after its sources; False for objects, whose times are by another clock."""
+    since = made.stat().st_mtime_ns
+    return all(isinstance(one, Path) and one.is_file() and since > one.stat().st_mtime_ns for one in sources)
 
 
 def _write_semantic(path: Path, ids: NDArray[np.int64], segments: Sequence[Mapping[str, Any]]) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
-from pathlib import Path
+from math import inf
+from pathlib import Path, PurePosixPath
 from re import fullmatch
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from PIL import Image
 from tasks.classes import ClassMap
 from tasks.data.coco import object_of, read_coco
 from tasks.data.depth_png import Scaled, depth_uri
-from tasks.data.files import check_key, read_json, relative_uri, write_bytes
+from tasks.data.files import Place, check_key, place, read_json, relative_uri, resolve, write_bytes
 from tasks.data.label_maps import check_labels, check_shares, class_map, semantic_lut, split_of
 from tasks.data.manifest import Record
 from tasks.data.nyuv2_mat import LabeledMat, check_frames, opened, read_splits
@@ -60,7 +61,7 @@ class Nyuv2:
     ``detection`` does not list are left out.
     """
 
-    root: str
+    root: str  # a folder, or s3://bucket/prefix
     level: Literal[13, 40] = 40  # classes of pixels: NYU-40, or the 13 that they are put together to
     segmentation: Mapping[str, str] = field(default_factory=dict)  # label: class; {} = what ``level`` says
     detection: Mapping[str, str] = field(default_factory=dict)  # label: class; {} = THINGS, or the file's categories
@@ -98,17 +99,17 @@ class Nyuv2:
     # ---- the official file ------------------------------------------------------------------------------------------
 
     def _mat_records(self, folder: Path) -> Iterator[Record]:
-        root = Path(self.root)
+        root = place(self.root)
         sources = (root / self.labeled, root / self.mapping)
         with opened(*sources, {"filled": "depths", "raw": "rawDepths"}[self.depth]) as mat:
             frames = self.frames or read_splits(root / self.splits)
             check_frames("nyuv2: frames" if self.frames else str(root / self.splits), frames, mat.count)
-            changed = max(one.stat().st_mtime_ns for one in sources)
+            changed = max(one.stat().st_mtime_ns if isinstance(one, Path) else inf for one in sources)
             for split, numbers in frames.items():
                 for number in numbers:
                     yield self._mat_record(mat, number, split, folder, changed)
 
-    def _mat_record(self, mat: LabeledMat, number: int, split: str, folder: Path, changed: int) -> Record:
+    def _mat_record(self, mat: LabeledMat, number: int, split: str, folder: Path, changed: float) -> Record:
         """One frame, its files made where they are missing or older than ``changed``."""
         name, frame = f"{number:04d}", number - 1
         uris = (f"images/{name}.png", f"semantic/{name}.png", f"depth_{self.depth}/{name}.npy")
@@ -131,7 +132,7 @@ class Nyuv2:
     # ---- a folder ---------------------------------------------------------------------------------------------------
 
     def _folder_records(self, folder: Path) -> Iterator[Record]:
-        root, numbers = Path(self.root), self._numbers()
+        root, numbers = place(self.root), self._numbers()
         names = {one["id"]: one["name"] for one in self._content["categories"]}
         labels = {id: numbers[name] for id, name in names.items() if name in numbers}
         per_metre, objects = self._per_metre(), defaultdict(list)
@@ -144,16 +145,16 @@ class Nyuv2:
             split, semantic, index = (
                 check_key(image, key, kind, where) for key, kind in (("split", str), (maps, str), ("nyu_index", int))
             )
-            depth = None if per_metre is None else root / check_key(image, "depth_file_name", str, where)
+            depth = None if per_metre is None else resolve(check_key(image, "depth_file_name", str, where), root)
             size, group = (image["height"], image["width"]), f"block {index // self.block}/{split}"
             yield Record(
-                id=Path(image["file_name"]).stem,
-                uri=relative_uri(root / image["file_name"], folder),
+                id=PurePosixPath(image["file_name"]).stem,
+                uri=relative_uri(resolve(image["file_name"], root), folder),
                 size=size,
                 split=self._split(split, group),
                 group=group,
                 objects=tuple(object_of(one, labels, size) for one in objects[image["id"]]),
-                segmentation=relative_uri(root / semantic, folder),
+                segmentation=relative_uri(resolve(semantic, root), folder),
                 depth=None if depth is None else depth_uri(relative_uri(depth, folder), Scaled(per_metre or 1.0)),
             )
 
@@ -161,7 +162,7 @@ class Nyuv2:
         """The value of a metre in the depth PNGs; None where the folder has no depth."""
         if "depth" not in self._listed:
             return None
-        path = Path(self.root) / "classes.json"
+        path = place(self.root) / "classes.json"
         found = check_key(self._listed["depth"], "metres", str, f"{path}: depth")
         number = fullmatch(r"value / ([0-9]*\.?[0-9]+)", found)
         if number is None or not float(number[1]) > 0:
@@ -174,14 +175,14 @@ class Nyuv2:
 
     @cached_property
     def _listed(self) -> dict[str, Any]:
-        return read_json(Path(self.root) / "classes.json", {"classes" if self.level == 13 else "classes40": list})
+        return read_json(place(self.root) / "classes.json", {"classes" if self.level == 13 else "classes40": list})
 
     @cached_property
     def _values(self) -> dict[int, str]:
         """Value of a folder's semantic PNGs -> label."""
         key, found = "classes" if self.level == 13 else "classes40", {}
         for i, one in enumerate(self._listed[key]):
-            where = f"{Path(self.root) / 'classes.json'}: {key}[{i}]"
+            where = f"{place(self.root) / 'classes.json'}: {key}[{i}]"
             value = check_key(one, "id", int, where)
             if not 0 <= value < 255:
                 raise ValueError(f"{where} has id {value}; expected 0..254, as 8-bit PNGs hold")
@@ -191,12 +192,12 @@ class Nyuv2:
     # ---- classes, splits --------------------------------------------------------------------------------------------
 
     @property
-    def _annotations(self) -> Path:
-        return Path(self.root) / "annotations.json"
+    def _annotations(self) -> Place:
+        return place(self.root) / "annotations.json"
 
     @cached_property
     def _is_folder(self) -> bool:
-        if (Path(self.root) / self.labeled).is_file():
+        if (place(self.root) / self.labeled).is_file():
             return False
         if not self._annotations.is_file():
             raise FileNotFoundError(
@@ -237,7 +238,7 @@ class Nyuv2:
         return split_of(group, self.validation, self.test) if listed == "train" else listed
 
 
-def _is_stale(path: Path, changed: int) -> bool:
+def _is_stale(path: Path, changed: float) -> bool:
     return not path.is_file() or path.stat().st_mtime_ns <= changed
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from tasks.data.files import read_bytes
+from tasks.data.files import Place, read_bytes
 from tasks.data.label_maps import objects_of
 from tasks.data.manifest import ObjectRecord
 
@@ -31,7 +31,7 @@ class LabeledMat:
     ValueError, naming the file and the frame, for what is broken.
     """
 
-    def __init__(self, path: Path, file: Any, nyu40: NDArray[np.uint8], depths: str) -> None:
+    def __init__(self, path: Place, file: Any, nyu40: NDArray[np.uint8], depths: str) -> None:
         self.path, self._file, self._nyu40, self._depths = path, file, nyu40, depths
         shape = self._shape("images", 4)
         self.count, self.size = shape[0], (shape[3], shape[2])  # H, W
@@ -111,7 +111,7 @@ class LabeledMat:
 
 
 @contextmanager
-def opened(path: Path, mapping: Path, depths: str) -> Iterator[LabeledMat]:
+def opened(path: Place, mapping: Place, depths: str) -> Iterator[LabeledMat]:
     """The open file, with ``mapping`` from its 894 labels to 40, and with the depth of its array ``depths``.
 
     ValueError names what is wrong with either file.
@@ -122,14 +122,15 @@ def opened(path: Path, mapping: Path, depths: str) -> Iterator[LabeledMat]:
         )
     content = read_mat(mapping, ("mapClass",))
     try:
-        file = import_module("h5py").File(path, "r", rdcc_nbytes=_CHUNKS)
+        source = path if isinstance(path, Path) else path.open()  # an object is read by ranges
+        file = import_module("h5py").File(source, "r", rdcc_nbytes=_CHUNKS)
     except OSError as error:
         raise ValueError(f"{path}: is no whole HDF5 file ({error}); expected MATLAB 7.3: download it again") from None
     with file:
         yield LabeledMat(path, file, _nyu40(file, path, content, mapping), depths)
 
 
-def _nyu40(file: Any, path: Path, content: dict[str, Any], mapping: Path) -> NDArray[np.uint8]:
+def _nyu40(file: Any, path: Place, content: dict[str, Any], mapping: Place) -> NDArray[np.uint8]:
     """NYU-40 label of each label of the file; 0 stays 0. The names of both files must agree, where both have them."""
     to = content["mapClass"].ravel()
     if not (to.dtype.kind in "iu" and len(to) and to.min() >= 0 and to.max() <= 40):
@@ -145,7 +146,7 @@ def _text(file: Any, reference: Any) -> str:
     return "".join(map(chr, file[reference][:].ravel()))
 
 
-def read_splits(path: Path) -> dict[str, list[int]]:
+def read_splits(path: Place) -> dict[str, list[int]]:
     """The official lists of splits.mat: {"train": ..., "test": ...}, numbers from 1."""
     content = read_mat(path, ("trainNdxs", "testNdxs"))
     return {name: [int(one) for one in content[f"{name}Ndxs"].ravel()] for name in ("train", "test")}
@@ -164,7 +165,7 @@ def check_frames(where: str, frames: Mapping[str, Sequence[int]], count: int) ->
             seen.add(number)
 
 
-def read_mat(path: Path, names: Sequence[str]) -> dict[str, Any]:
+def read_mat(path: Place, names: Sequence[str]) -> dict[str, Any]:
     """The arrays of a small MATLAB file (before 7.3); ValueError names what is missing."""
     data = read_bytes(str(path), Path())
     try:

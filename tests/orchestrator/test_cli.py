@@ -32,6 +32,10 @@ VERBS = {  # a new verb, argument or option is added here on purpose, and to the
         *("--checkpoint", "--data", "--strategy", "--out", "--split", "--top", "--batch", "--seed", "--workers"),
         "--address",
     ],
+    "bench": [
+        *("config", "--set", "--address", "--checkpoint", "--strategy", "--images", "--workers", "--shards", "--runs"),
+        *("--steps", "--stub-ms", "--out"),
+    ],
     "report": ["folder"],
     "check": ["what", "--set"],
     "strategies": ["--json"],
