@@ -35,6 +35,7 @@ def measured(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return bench(plan, asked, "none", tmp_path_factory.mktemp("out"), QUIET)
 
 
+@pytest.mark.slow
 def test_every_combination_was_run_in_turns(measured: Bench) -> None:
     assert [(run.workers, run.shard, run.images) for run in measured.runs] == [(1, 4, 10), (1, 8, 10)] * 2
     assert [(line.workers, line.shard, len(line.runs)) for line in measured.lines] == [(1, 4, 2), (1, 8, 2)]
@@ -44,6 +45,7 @@ def test_every_combination_was_run_in_turns(measured: Bench) -> None:
     assert set(measured.steps) == {1}
 
 
+@pytest.mark.slow
 def test_the_phases_of_a_run_are_the_time_of_its_workers(measured: Bench) -> None:
     for run in measured.runs:
         phases = run.phases()
@@ -59,6 +61,7 @@ def test_the_whole_experiment_is_counted(measured: Bench) -> None:
     assert measured.hours(line) == pytest.approx((steps * measured.steps[1] + 18 / line.rate) / 3600)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_or_a_stub_in_place_of_fresh_weights(plan: Plan, tiny_run: Path, tmp_path: Path) -> None:
     model = tiny_run / "runs" / "tiny" / "random" / "seed_0" / "cycle_1" / "model.pt"
     asked = Asked(images=8, shards=(8,), runs=1, steps=0, strategies=("equal", "coreset"), checkpoint=str(model))

@@ -62,7 +62,7 @@ def test_the_server_dies_under_a_run_on_ray(own: Weed, session: Path, tiny_run: 
         looked = 0
         while running.is_running:
             looked += check_all_whole(output / "tiny")
-            time.sleep(0.5)
+            time.sleep(2.0)
     finally:
         running.kill()
     assert looked
