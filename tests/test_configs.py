@@ -44,7 +44,7 @@ def test_it_is_written_to_be_read(path: Path) -> None:
     assert text.startswith("# ")
     keys = list(yaml.safe_load(text))
     order = ["name", "data", "tasks", "model", "weighting", "strategy", "train", "active", "reference", "arms", "seeds"]
-    order += ["cluster", "gallery", "output"]
+    order += ["cluster", "gallery", "loggers", "output"]
     assert set(order) == set(Experiment.__dataclass_fields__)
     assert keys == sorted(keys, key=order.index)
 

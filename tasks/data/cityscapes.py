@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -14,10 +13,11 @@ from PIL import Image, ImageDraw
 from tasks.classes import ClassMap
 from tasks.data.concurrent import in_order
 from tasks.data.depth_png import Disparity, depth_uri
-from tasks.data.files import Place, check_key, place, read_bytes, read_json, relative_uri
+from tasks.data.files import Place, check_key, place, read_json, relative_uri
 from tasks.data.label_maps import check_labels, check_shares, class_map, objects_of, semantic_lut, split_of
 from tasks.data.manifest import ObjectRecord, Record
 from tasks.data.s3 import AT_FAULT
+from tasks.data.samples import opened_image
 
 LABELS = (  # by their ids
     *("unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic", "ground", "road"),
@@ -165,16 +165,11 @@ def _size_of(path: Place) -> tuple[int, int]:
 
 def _read_ids(path: Place, size: tuple[int, int]) -> NDArray[np.int64]:
     """The numbers ``[H, W]`` of instanceIds.png."""
-    data = read_bytes(str(path), Path())
-    try:
-        with Image.open(BytesIO(data)) as image:
-            ids, mode = np.asarray(image), image.mode
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be decoded ({error}); expected a whole PNG: copy it again") from None
-    if mode not in ("L", "I", "I;16"):
-        raise ValueError(f"{path}: is a PNG of mode {mode}; expected 16-bit grey (ids of instances): restore it")
-    _check_size(path, ids.shape, size)
-    return ids.astype(np.int64)
+    image = opened_image(str(path), Path())
+    if image.mode not in ("L", "I", "I;16"):
+        raise ValueError(f"{path}: is a PNG of mode {image.mode}; expected 16-bit grey (ids of instances): restore it")
+    _check_size(path, (image.height, image.width), size)
+    return np.asarray(image).astype(np.int64)
 
 
 def _drawn_objects(path: Place, size: tuple[int, int], labels: Mapping[str, int]) -> tuple[ObjectRecord, ...]:

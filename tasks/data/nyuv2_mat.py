@@ -20,6 +20,7 @@ from scipy.io.matlab import MatReadError
 from tasks.data.files import Place, read_bytes
 from tasks.data.label_maps import objects_of
 from tasks.data.manifest import ObjectRecord
+from tasks.data.s3 import AT_FAULT
 
 _PER_LABEL = 256  # numbers of the instances of a label, which are 8-bit
 _CHUNKS = 64 << 20  # bytes of decompressed chunks that are kept: a chunk may hold parts of several frames
@@ -85,10 +86,7 @@ class LabeledMat:
         """The name of its scene; "" where the file has none."""
         if "scenes" not in self._file:
             return ""
-        try:
-            return _text(self._file, self._file["scenes"][0, frame])
-        except (OSError, ValueError, IndexError, TypeError) as error:
-            raise ValueError(f"{self.path}: the scene of frame {frame + 1} cannot be read ({error})") from None
+        return _text(self._file, "scenes", frame, self.path)
 
     def _shape(self, name: str, axes: int) -> tuple[int, ...]:
         shape = tuple(getattr(self._file.get(name), "shape", ()))
@@ -102,6 +100,8 @@ class LabeledMat:
     def _read(self, name: str, frame: int) -> NDArray[Any]:
         try:
             found: NDArray[Any] = self._file[name][frame]
+        except AT_FAULT:
+            raise  # the storage is at fault, not the file
         except (OSError, RuntimeError) as error:
             raise ValueError(
                 f"{self.path}: {name} of frame {frame + 1} cannot be read ({error}); expected a whole file: download "
@@ -124,6 +124,8 @@ def opened(path: Place, mapping: Place, depths: str) -> Iterator[LabeledMat]:
     try:
         source = path if isinstance(path, Path) else path.open()  # an object is read by ranges
         file = import_module("h5py").File(source, "r", rdcc_nbytes=_CHUNKS)
+    except AT_FAULT:
+        raise
     except OSError as error:
         raise ValueError(f"{path}: is no whole HDF5 file ({error}); expected MATLAB 7.3: download it again") from None
     with file:
@@ -136,14 +138,22 @@ def _nyu40(file: Any, path: Place, content: dict[str, Any], mapping: Place) -> N
     if not (to.dtype.kind in "iu" and len(to) and to.min() >= 0 and to.max() <= 40):
         raise ValueError(f"{mapping}: mapClass holds others than 0..40; expected NYU-40 labels: download it again")
     names = [str(one.item()) for one in content["allClassName"].ravel()] if "allClassName" in content else None
-    found = [_text(file, one) for one in file["names"][0]] if "names" in file else names
+    found = [_text(file, "names", i, path) for i in range(file["names"].size)] if "names" in file else names
     if found is not None and (len(found) != len(to) or names not in (None, found)):
         raise ValueError(f"{mapping}: maps other labels than {path} has; expected the same {len(found)} names")
     return np.concatenate([[0], to]).astype(np.uint8)
 
 
-def _text(file: Any, reference: Any) -> str:
-    return "".join(map(chr, file[reference][:].ravel()))
+def _text(file: Any, name: str, index: int, path: Place) -> str:
+    """One of the texts of a MATLAB cell: a reference to its characters."""
+    try:
+        return "".join(map(chr, file[file[name][0, index]][:].ravel()))
+    except AT_FAULT:
+        raise
+    except (OSError, RuntimeError, KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: {name}[{index}] cannot be read ({error}); expected a text: download it again"
+        ) from None
 
 
 def read_splits(path: Place) -> dict[str, list[int]]:
@@ -173,6 +183,6 @@ def read_mat(path: Place, names: Sequence[str]) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, EOFError, NotImplementedError, MatReadError, zlib.error) as error:
         raise ValueError(f"{path}: is no MATLAB file that can be read ({error}); download it again") from None
     for name in names:
-        if name not in content:
-            raise ValueError(f"{path}: holds no {name!r}; expected {', '.join(names)}: download it again")
+        if name not in content or content[name].dtype.kind not in "iuf":
+            raise ValueError(f"{path}: holds no numbers {name!r}; expected {', '.join(names)}: download it again")
     return content
