@@ -24,4 +24,6 @@ ADAPTERS = {
     "coco": "tasks.data.coco:Coco",
     "nuimages": "tasks.data.nuimages:NuImages",
     "a9": "tasks.data.a9:A9",
+    "cityscapes": "tasks.data.cityscapes:Cityscapes",
+    "nyuv2": "tasks.data.nyuv2:Nyuv2",
 }

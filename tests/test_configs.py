@@ -20,6 +20,8 @@ IN_SHARED = {  # where the reference material has a data set, or a few images in
     "coco": "data/coco_panoptic70",
     "nuimages": "data/fixtures/nuimages",
     "a9": "data/fixtures/tum_a9",
+    "cityscapes": "data/fixtures/cityscapes",
+    "nyuv2": "data/nyuv2_rgbd13",
 }
 every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 
@@ -44,7 +46,7 @@ def test_it_is_written_to_be_read(path: Path) -> None:
     assert text.startswith("# ")
     keys = list(yaml.safe_load(text))
     order = ["name", "data", "tasks", "model", "weighting", "strategy", "train", "active", "reference", "arms", "seeds"]
-    order += ["cluster", "gallery", "output"]
+    order += ["cluster", "gallery", "loggers", "output"]
     assert set(order) == set(Experiment.__dataclass_fields__)
     assert keys == sorted(keys, key=order.index)
 

@@ -19,7 +19,7 @@ from tasks.geometry import rle_of
 from tasks.seeding import key_of
 
 TOLERANCE = 1.0  # px that a box may reach beyond the image (it is then cut at the border)
-IMAGE_KINDS = ("missing", "undecodable", "size", "semantic", "depth", "labels", "split", "duplicate", "scene")
+IMAGE_KINDS = ("missing", "undecodable", "labels", "size", "semantic", "depth", "split", "duplicate", "scene")
 OBJECT_KINDS = ("class", "box", "mask", "keypoints")
 
 

@@ -55,7 +55,7 @@ class Record:
     group: str = ""  # scene: frames of one group must not straddle splits
     objects: tuple[ObjectRecord, ...] | None = None
     segmentation: str | None = None  # uri of an 8-bit PNG of class ids
-    depth: str | None = None  # uri of a .npy float32 map in metres, NaN = no label
+    depth: str | None = None  # uri of a .npy float32 map in metres, NaN = no label; or of a PNG (see depth_png)
     fault: str = ""  # why its labels cannot be read, a sentence; such an image is not used, and never in a manifest
 
 

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from tasks.classes import ClassMap
+from tasks.data.depth_png import decoded_uri
 from tasks.data.files import Place, read_bytes
 from tasks.data.manifest import Manifest, ObjectRecord, Record, record_of
 from tasks.data.objects import S3Path
@@ -56,7 +57,7 @@ def read_image(uri: str, base: Place) -> NDArray[np.uint8]:
 
     FileNotFoundError, or ValueError when it cannot be decoded to its end; both name the file.
     """
-    image = ImageOps.exif_transpose(_decoded(uri, base))
+    image = ImageOps.exif_transpose(opened_image(uri, base))
     if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip at 255
         grey = (np.asarray(image).astype(np.int64).clip(0, 65535) // 257).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
@@ -67,7 +68,7 @@ def read_image(uri: str, base: Place) -> NDArray[np.uint8]:
 
 def read_semantic(uri: str, base: Place) -> NDArray[np.uint8]:
     """The values ``[H, W]`` of an 8-bit PNG, as stored (palette indices, not colours). ValueError names the file."""
-    image = _decoded(uri, base)
+    image = opened_image(uri, base)
     if image.mode not in ("L", "P"):
         raise ValueError(
             f"{uri}: is a semantic map of mode {image.mode}; expected an 8-bit PNG of class ids (mode L or P): "
@@ -77,7 +78,13 @@ def read_semantic(uri: str, base: Place) -> NDArray[np.uint8]:
 
 
 def read_depth(uri: str, base: Place) -> NDArray[np.float32]:
-    """The metres ``[H, W]`` of a .npy file. ValueError names the file."""
+    """The metres ``[H, W]`` of a .npy file, or of a PNG whose uri says how (``depth_png``). ValueError names it."""
+    file, code = decoded_uri(uri)
+    if code is not None:
+        image = opened_image(file, base)
+        if image.mode not in ("L", "I", "I;16"):
+            raise ValueError(f"{file}: is a depth map of mode {image.mode}; expected grey, 8 or 16 bits: convert it")
+        return code.metres(np.asarray(image))
     try:
         depth = np.load(BytesIO(read_bytes(uri, base)), allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -90,7 +97,8 @@ def read_depth(uri: str, base: Place) -> NDArray[np.float32]:
     return metres
 
 
-def _decoded(uri: str, base: Place) -> Image.Image:
+def opened_image(uri: str, base: Place) -> Image.Image:
+    """An image as it is stored, decoded to its end. FileNotFoundError, or ValueError where it is broken, name it."""
     data = read_bytes(uri, base)
     try:
         image = Image.open(BytesIO(data))

@@ -13,12 +13,16 @@ from orchestrator.cli import main
 from orchestrator.preparing import prepare
 from tasks.data import s3
 from tasks.data.camvid import Camvid
+from tasks.data.cityscapes import Cityscapes
 from tasks.data.coco import Coco
 from tasks.data.files import resolve
 from tasks.data.manifest import Adapter, Manifest, Record
+from tasks.data.nyuv2 import Nyuv2
 from tasks.data.objects import S3Path
 from tests.data.camvid import write_camvid
+from tests.data.cityscapes import write_cityscapes
 from tests.data.coco import write_coco
+from tests.data.nyuv2 import write_folder, write_mat
 from tests.data.site import write_site
 from tests.s3.conftest import send
 from tests.s3.test_run import results
@@ -52,13 +56,19 @@ def plain(manifest: Manifest) -> list[Record]:
     def full(uri: str | None) -> str:
         return str(resolve(uri, manifest.base)) if uri else ""
 
-    return [replace(one, uri=full(one.uri), segmentation=full(one.segmentation)) for one in found]
+    return [
+        replace(one, uri=full(one.uri), segmentation=full(one.segmentation), depth=full(one.depth)) for one in found
+    ]
 
 
 def moved(records: list[Record], old: str, new: str) -> list[Record]:
     """The same records at another root."""
+
+    def there(uri: str | None) -> str:
+        return str(uri).replace(old, new)
+
     return [
-        replace(one, uri=one.uri.replace(old, new), segmentation=str(one.segmentation).replace(old, new))
+        replace(one, uri=there(one.uri), segmentation=there(one.segmentation), depth=there(one.depth))
         for one in records
     ]
 
@@ -77,6 +87,9 @@ PANOPTIC: dict[str, Any] = {
         (write_coco, lambda root: Coco(root, **{**PANOPTIC, "panoptic": ""})),
         (write_coco, lambda root: Coco(root, **PANOPTIC)),
         (write_coco, lambda root: Coco(root, **{**PANOPTIC, "annotations": ""})),
+        (write_cityscapes, lambda root: Cityscapes(root, signs=True)),
+        (write_folder, lambda root: Nyuv2(root, level=13)),
+        (write_mat, Nyuv2),
     ],
 )
 def test_the_records_are_those_of_a_folder(

@@ -53,6 +53,7 @@ def truncate(path: Path) -> None:
         ("map of another size", "semantic", "s.png", "is 4 x 4 px (H x W, as shown); expected 16 x 24"),
         ("map of other values", "semantic", "s.png", "holds the values [2, 9], which no class has"),
         ("depth of another size", "depth", "d.npy", "is 16 x 20 px"),
+        ("labels that an adapter could not read", "labels", "a.jpg", "boxes.json: is not JSON"),
         ("remote image", "undecodable", "gs://b/a.jpg", "is a gs:// uri; expected a local path or s3://bucket/path"),
     ],
 )
@@ -75,6 +76,8 @@ def test_faults_that_cost_the_image(
         Image.fromarray(np.resize(np.array([0, 9, 2, 255], np.uint8), (16, 24))).save(tmp_path / "s.png")
     elif fault == "depth of another size":
         np.save(tmp_path / "d.npy", np.zeros((16, 20), np.float32))
+    elif kind == "labels":
+        record = replace(record, fault="boxes.json: is not JSON")
     else:
         record = replace(record, uri="gs://b/a.jpg")
     found = check(record, tmp_path)
