@@ -22,4 +22,5 @@ ADAPTERS = {
     "streets": "tasks.data.streets:Streets",
     "camvid": "tasks.data.camvid:Camvid",
     "coco": "tasks.data.coco:Coco",
+    "label_studio": "tasks.data.label_studio:LabelStudio",
 }
