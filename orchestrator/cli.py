@@ -52,6 +52,11 @@ class OnError(StrEnum):
     skip = "skip"
 
 
+class Form(StrEnum):
+    coco = "coco"
+    label_studio = "label-studio"
+
+
 @app.command()
 def run(
     config: Config,
@@ -156,6 +161,40 @@ def report(folder: Annotated[str, typer.Argument(help="A run folder, e.g. runs/d
     results = attribute("orchestrator.curves:Results").load(run_folder)
     out.print(attribute("orchestrator.report:terminal_table")(results))
     _say(f"report: {path}")
+
+
+@app.command()
+def export(
+    form: Annotated[
+        Form,
+        typer.Argument(help="coco: one file of boxes, masks and keypoints. label-studio: tasks with these labels."),
+    ],
+    source: Annotated[
+        str, typer.Argument(help="A prepared folder or its manifest, a run folder, or a JSON file of either form.")
+    ],
+    out_file: Annotated[str, typer.Option("--out", help="The JSON file to write, also s3://.")] = "labels.json",
+    splits: Annotated[str, typer.Option(help="Only these splits, e.g. train,val; default: all.")] = "",
+    arm: Annotated[str, typer.Option(help="Of a run: only the labels that this arm has bought by now.")] = "",
+    seed: Annotated[int, typer.Option(help="The seed of the arm.")] = 0,
+    prefix: Annotated[
+        str, typer.Option(help="For label-studio, before each file's name: where the server finds it.")
+    ] = "",
+) -> None:
+    """Write labels as a combined COCO file, or as tasks for Label Studio with their labelling configuration.
+
+    [bold]Example:[/bold]  mtal export coco runs/data/streets-1a2b3c4d --out labels.json
+    """
+    exporting = _import("orchestrator.exporting")
+    display = attribute("orchestrator.display:Display")(out)
+    wanted = exporting.Wanted(tuple(filter(None, splits.split(","))), arm, seed)
+    with display.shown(f"writing {out_file}"):
+        if form is Form.coco:
+            counts = exporting.export_coco(source, out_file, wanted, display.update)
+            told = f"labels: {out_file}: {counts['images']} images, {counts['annotations']} annotations"
+        else:
+            count, config = exporting.export_tasks(source, out_file, wanted, display.update, prefix)
+            told = f"tasks: {out_file}: {count}; labelling configuration: {config}"
+    _say(told)
 
 
 @app.command()

@@ -127,7 +127,9 @@ class CombinedWriter:
         try:
             text = json.dumps(value, allow_nan=False, separators=(",", ":"), default=_plain)
         except ValueError:
-            raise ValueError(f"{name}: {str(value)[:80]} holds NaN or an infinite number; expected finite ones") from None
+            raise ValueError(
+                f"{name}: {str(value)[:80]} holds NaN or an infinite number; expected finite ones"
+            ) from None
         self._streams[name].write(f"{',' if self.counts[name] else ''}\n{text}")
         self.counts[name] += 1
 
@@ -172,7 +174,9 @@ def check_annotation(
         raise ValueError(f"{where}: is of category {one['category_id']}; expected the id of one of categories: add it")
     box = check_key(one, "bbox", list, where)
     if len(box) != 4 or not _finite(box):
-        raise ValueError(f"{where}: has the bbox {str(box)[:60]}; expected four numbers x, y, width, height: correct it")
+        raise ValueError(
+            f"{where}: has the bbox {str(box)[:60]}; expected four numbers x, y, width, height: correct it"
+        )
     if one.get("segmentation"):
         try:
             rle_of(one["segmentation"], size)

@@ -36,7 +36,9 @@ class LabelSchema:
         """The same with these keypoints for some classes: ``{class: labels}``. ValueError for another class."""
         for name in lists:
             if name not in self.classes:
-                raise ValueError(f"keypoints: {name!r} is no class; expected one of {', '.join(self.classes)}: rename it")
+                raise ValueError(
+                    f"keypoints: {name!r} is no class; expected one of {', '.join(self.classes)}: rename it"
+                )
         known = {one.label: one for one in self.keypoints}
         chosen = [
             replace(known.get(label, KeypointLabel(label)), owner=name) for name in lists for label in lists[name]
@@ -106,8 +108,8 @@ def config_of(categories: Sequence[Mapping[str, Any]], with_crowd: bool = False)
 
     Polygons, boxes, brushes and keypoints on one image. A hidden keypoint has a control of its own (``kp_hidden``), as
     the short export (JSON-MIN) loses choices that belong to a region; ``group`` numbers the parts of one object; crowds
-    have the controls ``crowd`` and ``crowd_box``. ``model_index`` is there for the server's own COCO export, which fails
-    without it.
+    have the controls ``crowd`` and ``crowd_box``. ``model_index`` is there for the server's own COCO export,
+    which fails without it.
     """
     view = XML.Element("View")
     XML.SubElement(view, "Image", name="image", value="$image", zoom="true", rotateControl="true")
@@ -129,14 +131,15 @@ def config_of(categories: Sequence[Mapping[str, Any]], with_crowd: bool = False)
 def _keypoint_labels(control: XML.Element, categories: Sequence[Mapping[str, Any]]) -> None:
     index = 0
     for one in categories:
-        names, mirror = list(one.get("keypoints") or ()), {}
+        names: list[str] = list(one.get("keypoints") or ())
+        mirror: dict[int, int] = {}
         for a, b in flip_pairs(one):
             mirror |= {a: b, b: a}
         for i, name in enumerate(names):
-            flip = {"flip": label_of(one, names[mirror[i]])} if i in mirror else {}
-            XML.SubElement(
-                control, "Label", value=label_of(one, name), model_index=str(index), object=str(one["name"]), **flip
-            )
+            label = XML.SubElement(control, "Label", value=label_of(one, name), model_index=str(index))
+            label.set("object", str(one["name"]))
+            if i in mirror:
+                label.set("flip", label_of(one, names[mirror[i]]))
             index += 1
 
 

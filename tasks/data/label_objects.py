@@ -100,14 +100,14 @@ def objects_of(regions: Regions, schema: LabelSchema, task: str) -> tuple[list[L
     return objects, left_out
 
 
-def annotation_of(one: LabeledObject, category: Mapping[str, Any], points: Sequence[KeypointLabel], size: Size) -> dict[
-    str, Any
-]:
+def annotation_of(
+    one: LabeledObject, category: Mapping[str, Any], points: Sequence[KeypointLabel], size: Size
+) -> dict[str, Any]:
     """The annotation of an object of an image of H, W, without its ids."""
     x1, y1, x2, y2 = one.bounds
     segmentation: Any = [shape.points.ravel().tolist() for shape in one.shapes]
     if any(shape.mask is not None for shape in one.shapes):
-        segmentation = {"size": list(size), "counts": str(rle_of_mask(one.mask())["counts"], "ascii")}
+        segmentation = {"size": list(size), "counts": _text(rle_of_mask(one.mask())["counts"])}
     elif one.box is not None and not one.shapes and not one.box.is_upright:
         segmentation = [one.box.points.ravel().tolist()]
     found: dict[str, Any] = {
@@ -124,6 +124,11 @@ def annotation_of(one: LabeledObject, category: Mapping[str, Any], points: Seque
         bx1, by1, bx2, by2 = one.box.bounds
         found["ls_box"] = [bx1, by1, bx2 - bx1, by2 - by1]
     return {**found, "source": "human", "ls_region_id": (one.box or one.shapes[0]).name}
+
+
+def _text(counts: object) -> str:
+    assert isinstance(counts, bytes)
+    return counts.decode("ascii")
 
 
 # ---- which shapes are one object ------------------------------------------------------------------------------------

@@ -83,7 +83,9 @@ def regions_of(results: Sequence[Mapping[str, Any]], task: str, has_ids: bool) -
         name = str(result.get("id") or f"{control}[{number}]")
         where, value = f"task {task}: region {name}", result.get("value")
         if not isinstance(value, Mapping):
-            raise ValueError(f"{where}: has the value {str(value)[:40]!r}; expected an object: export the project again")
+            raise ValueError(
+                f"{where}: has the value {str(value)[:40]!r}; expected an object: export the project again"
+            )
         if any(key in value for key in _ABOUT_A_REGION):
             if control == GROUP and "number" in value:
                 groups[name] = str(value["number"])
@@ -101,9 +103,7 @@ def regions_of(results: Sequence[Mapping[str, Any]], task: str, has_ids: bool) -
     return Regions(next(iter(sizes), None), tuple(shapes), tuple(links), groups if has_ids else None, tuple(left_out))
 
 
-def _region(
-    result: Mapping[str, Any], value: Mapping[str, Any], size: Size, name: str, where: str
-) -> Region | str:
+def _region(result: Mapping[str, Any], value: Mapping[str, Any], size: Size, name: str, where: str) -> Region | str:
     """The shape of a result; or why it cannot be used."""
     labels = [label for key, found in value.items() if key.endswith("labels") for label in found or ()]
     if len(labels) != 1:
@@ -144,9 +144,7 @@ def _region(
     return f"is a shape of {', '.join(value)}; expected a polygon, rectangle, brush or keypoint: draw it as one of them"
 
 
-def _polygon(
-    value: Mapping[str, Any], size: Size, turn: int, where: str, common: Mapping[str, Any]
-) -> Region | str:
+def _polygon(value: Mapping[str, Any], size: Size, turn: int, where: str, common: Mapping[str, Any]) -> Region | str:
     given = value["points"]
     try:
         points = np.array(given, np.float64).reshape(-1, 2)

@@ -83,9 +83,7 @@ class LabelStudio:
     def classes(self) -> ClassMap:
         """The classes and keypoints, as the labelling configuration (else the export) has them."""
         slots = KeypointSlots(self.categories)
-        return ClassMap(
-            self.schema.classes, (), (-1,) * len(self.schema.classes), slots.names, slots.flip_pairs
-        )
+        return ClassMap(self.schema.classes, (), (-1,) * len(self.schema.classes), slots.names, slots.flip_pairs)
 
     def semantic_lut(self) -> tuple[int, ...]:
         """No value is a class: there are no semantic maps."""
@@ -107,9 +105,9 @@ class LabelStudio:
                 size=one.size,
                 split=drawn_split(given, group or id, self.validation, self.test),
                 group=group,
-                objects=None if found is None else tuple(
-                    object_of({**each, "keypoints": slots.placed(each)}, labels, one.size) for each in found
-                ),
+                objects=None
+                if found is None
+                else tuple(object_of({**each, "keypoints": slots.placed(each)}, labels, one.size) for each in found),
             )
         if left_out:
             write_bytes(LEFT_OUT, folder, _csv(left_out))
@@ -131,7 +129,7 @@ class LabelStudio:
         if not owners:
             raise ValueError(
                 f"{self._path}: nothing says which class has the keypoints {', '.join(lost[:5])}; expected one: set "
-                f"keypoints: {{class: [{', '.join(lost[:2])}, ...]}}"
+                f"keypoints: {{class: [{', '.join(lost[:2])}, ...]}} in data"
             )
         return found.owned({name: lost for name in owners})
 
@@ -145,7 +143,9 @@ class LabelStudio:
         categories = {one["name"]: one for one in self.categories}
         points = {name: [one for one in self.schema.keypoints if one.owner == name] for name in categories}
         for answer in self._answers():
-            regions = Regions(None) if answer.results is None else regions_of(answer.results, answer.task, answer.has_ids)
+            regions = (
+                Regions(None) if answer.results is None else regions_of(answer.results, answer.task, answer.has_ids)
+            )
             objects, left_out = objects_of(regions, self.schema, answer.task)
             if left_out and self.strict:
                 raise ValueError(
@@ -170,7 +170,7 @@ class LabelStudio:
         for number, one in enumerate(read_elements(self._path)):
             where = f"{self._path}: task {number}"
             if not one.is_listed or not isinstance(one.value, dict):
-                raise ValueError(f"{where}: is no task; expected a list of tasks: export the project as JSON or JSON-MIN")
+                raise ValueError(f"{where}: is no task; expected a list of tasks: export the project as JSON")
             yield from _answers_of(one.value, where)
 
     @property
@@ -207,8 +207,8 @@ class LabelStudio:
         uri = answer.data.get(key)
         if not isinstance(uri, str) or not uri:
             raise ValueError(
-                f"{self._path}: task {answer.task}: has the data {str(dict(answer.data))[:60]}; expected the path of its "
-                f"image as {key!r}: export the project again"
+                f"{self._path}: task {answer.task}: has the data {str(dict(answer.data))[:60]}; expected the path of "
+                f"its image as {key!r}: export the project again"
             )
         names = image_names(uri)
         found = [name for name in names if (Path(self.root) / self.images / name).is_file()]
@@ -276,20 +276,20 @@ def _answers_of(task: Mapping[str, Any], where: str) -> Iterator[Answer]:
         raise ValueError(f"{where}: has the keys {', '.join(task)[:60]}; expected an id: export the project again")
     given = task.get("annotations", task.get("completions"))
     if given is None and "result" not in task and "data" not in task:
-        results = [
+        short: list[dict[str, Any]] = [
             {"from_name": key, "value": one}
             for key, value in task.items()
             if isinstance(value, list)
             for one in value
             if isinstance(one, Mapping) and "original_width" in one
         ]
-        yield Answer(str(id), task, results, (False, str(task.get("updated_at")), task.get("annotation_id", 0)), False)
+        yield Answer(str(id), task, short, (False, str(task.get("updated_at")), task.get("annotation_id", 0)), False)
         return
     data = task.get("data")
     if not isinstance(data, Mapping) or not isinstance(given or [], list):
         raise ValueError(
-            f"{where} (id {id}): has the data {str(data)[:40]!r} and annotations {str(given)[:40]!r}; expected an object "
-            f"and a list: export the project as JSON or JSON-MIN"
+            f"{where} (id {id}): has the data {str(data)[:40]!r} and annotations {str(given)[:40]!r}; expected an "
+            f"object and a list: export the project as JSON or JSON-MIN"
         )
     if not given:
         yield Answer(str(id), data, None)
