@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.pool import HUMAN, Pool
 from orchestrator.store import RunFolder, read_json, read_table
-from tasks.data.combined import CombinedFile, writing_combined
+from tasks.data.combined import LISTS, CombinedFile, writing_combined
 from tasks.data.files import Place, place, relative_uri, resolve, write_bytes
 from tasks.data.json_lists import read_elements
 from tasks.data.label_config import config_of
@@ -95,7 +96,7 @@ def labels_of(source: str, folder: Place, wanted: Wanted) -> Labels:
     if path.suffix == ".json" and path.is_file():
         if wanted.splits:
             raise ConfigError(f"{source}: is no manifest; expected one, as --splits chooses among its splits: leave it")
-        return _of_json(path)
+        return _of_json(path, folder)
     raise ConfigError(
         f"{source}: is neither a manifest, a prepared folder, a run folder nor a .json file; expected one of them: "
         f"correct the path, or type mtal prepare first"
@@ -138,14 +139,21 @@ def bought(run: RunFolder, arm: str, seed: int) -> Pool:
 # ---- from a JSON file -----------------------------------------------------------------------------------------------
 
 
-def _of_json(path: Any) -> Labels:
-    first = next(read_elements(path, ("images", "annotations")), None)
-    if first is not None and not first.key:
-        source = LabelStudio(str(path.parent), path.name)
-        entries = ((image, annotations) for image, annotations, _ in combined_entries(source))
-        return Labels(entries, 0, {"categories": source.categories})
-    file = CombinedFile(path)
-    return Labels(iter(file), file.images, file.head)
+def _of_json(path: Any, folder: Place) -> Labels:
+    """Those of a combined COCO file, or of an export of Label Studio (its images beside it, or in ``images``)."""
+    first = next(read_elements(path, LISTS), None)
+    if first is not None and first.key:
+        file = CombinedFile(path)
+        return Labels(iter(file), file.images, file.head)
+    images = "images" if (path.parent / "images").is_dir() else ""
+    source = LabelStudio(str(path.parent), path.name, images=images)
+    return Labels(_of_tasks(source, folder), 0, {"categories": source.categories})
+
+
+def _of_tasks(source: LabelStudio, folder: Place) -> Iterator[Entry]:
+    for image, annotations, _ in combined_entries(source):
+        path = Path(source.root).absolute() / image["file_name"]
+        yield {**image, "file_name": relative_uri(path, folder)}, annotations
 
 
 # ---- from a manifest ------------------------------------------------------------------------------------------------
@@ -180,7 +188,7 @@ def head_of(manifest: Manifest, keypoints: Sequence[Sequence[int]]) -> dict[str,
         {"id": value, "name": "ignore", "ignore": True}
         if to == 255
         else {"id": value, "name": classes.segmentation[to]}
-        for value, to in enumerate(manifest.lut[:255])
+        for value, to in enumerate(manifest.lut[:254])  # COCO's class lists end there
         if to >= 0
     ]
     return {"categories": categories, **({"classes": values} if classes.segmentation else {})}

@@ -154,7 +154,7 @@ class LabelStudio:
                     + f"; or set strict: false to leave such regions out (they are listed in {LEFT_OUT})"
                 )
             path = self._image(answer)
-            size = regions.size or _size_of(Path(self.root) / path, answer.task)
+            size = regions.size or _size_of(answer, Path(self.root) / path)
             found = [annotation_of(one, categories[one.label], points[one.label], size) for one in objects]
             yield Labeled(answer, path, size, None if answer.results is None else found, left_out)
 
@@ -300,15 +300,18 @@ def _answers_of(task: Mapping[str, Any], where: str) -> Iterator[Answer]:
         )
 
 
-def _size_of(path: Path, task: str) -> Size:
-    """H, W of an image as it is shown, for a task without a region."""
+def _size_of(answer: Answer, path: Path) -> Size:
+    """H, W of an image as it is shown, for a task without a region: as its data say, else as the image is."""
+    told = answer.data.get("height"), answer.data.get("width")
+    if isinstance(told[0], int) and isinstance(told[1], int):
+        return told[0], told[1]
     try:
         with Image.open(path) as image:
             width, height = (ImageOps.exif_transpose(image) if image.getexif() else image).size
     except (OSError, ValueError, SyntaxError) as error:
         raise ValueError(
-            f"task {task}: has no region, and its image cannot be opened ({error}); expected {path}: set images to the "
-            f"folder of the images"
+            f"task {answer.task}: has no region, and its image cannot be opened ({error}); expected it there: set "
+            f"images to the folder of the images"
         ) from None
     return height, width
 

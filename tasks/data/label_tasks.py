@@ -32,7 +32,7 @@ def task_of(
     ``prefix`` comes before the file's name: where the server finds it, e.g. ``/data/local-files/?d=``.
     """
     data = {"image": prefix + image["file_name"], "image_id": image["id"]}
-    data |= {key: image[key] for key in ("split", "record") if key in image}
+    data |= {key: image[key] for key in ("height", "width", "split", "record") if key in image}
     if not image.get("has", {}).get("detection", True):
         return {"data": data}
     known = {one["id"]: one for one in categories}
