@@ -35,13 +35,13 @@ class CombinedFile:
         self.path = path
         self.head: dict[str, Any] = {}  # all keys of the file but images and annotations
         self._file = local_file(path)
-        self.images = 0
-        owners, offsets, lengths = array("Q"), array("Q"), array("L")
+        images, owners, offsets, lengths = array("Q"), array("Q"), array("Q"), array("L")
         for one in read_elements(self._file, LISTS):
             if not one.is_listed:
                 self.head[one.key] = one.value
             elif one.key == "images":
-                self.images += 1
+                where = f"{path}: images[{len(images)}]"
+                images.append(_id_key(check_key(one.value, "id", (int, str), where)))
             elif one.key == "annotations":
                 where = f"{path}: annotations[{len(owners)}]"
                 owners.append(_id_key(check_key(one.value, "image_id", (int, str), where)))
@@ -51,7 +51,13 @@ class CombinedFile:
         order = np.argsort(np.asarray(owners, np.uint64), kind="stable")
         self._owners = np.asarray(owners, np.uint64)[order]
         self._places = np.asarray(offsets, np.int64)[order], np.asarray(lengths, np.int64)[order]
+        self._images = np.asarray(images, np.uint64)
         self._check_owners()
+
+    @property
+    def images(self) -> int:
+        """How many there are."""
+        return len(self._images)
 
     @property
     def annotations(self) -> int:
@@ -65,7 +71,8 @@ class CombinedFile:
     def __iter__(self) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
         """Each image with its annotations, both in the order of the file. ValueError for one that cannot be used."""
         with self._file.open("rb") as file:
-            for number, image in enumerate(self._images()):
+            images = (value for key, value in self.entries() if key == "images")
+            for number, image in enumerate(images):
                 where = f"{self.path}: images[{number}]"
                 size = check_key(image, "height", int, where), check_key(image, "width", int, where)
                 check_key(image, "file_name", str, where)
@@ -80,9 +87,6 @@ class CombinedFile:
         """("images" or "annotations", entry), all in the order of the file, unchecked."""
         return ((one.key, one.value) for one in read_elements(self._file, LISTS) if one.is_listed)
 
-    def _images(self) -> Iterator[dict[str, Any]]:
-        return (value for key, value in self.entries() if key == "images")
-
     def _of(self, key: int) -> list[tuple[int, int]]:
         """Where the annotations of an image stand."""
         first, end = (int(np.searchsorted(self._owners, np.uint64(key), side)) for side in ("left", "right"))
@@ -91,12 +95,9 @@ class CombinedFile:
 
     def _check_owners(self) -> None:
         """Every image once, and every annotation of one of them."""
-        keys = array("Q")
-        for number, image in enumerate(self._images()):
-            keys.append(_id_key(check_key(image, "id", (int, str), f"{self.path}: images[{number}]")))
-        known, counts = np.unique(np.asarray(keys, np.uint64), return_counts=True)
-        if (counts > 1).any():
-            number = int(np.flatnonzero(np.asarray(keys, np.uint64) == known[counts > 1][0])[1])
+        known, first = np.unique(self._images, return_index=True)
+        if len(known) < len(self._images):
+            number = int(np.setdiff1d(np.arange(len(self._images)), first)[0])
             raise ValueError(f"{self.path}: images[{number}] has the id of an image before it; expected one id each")
         strange = ~np.isin(self._owners, known)
         if strange.any():

@@ -1,9 +1,11 @@
 """Labels from Label Studio: its JSON export, or its short form JSON-MIN, as a data set and as a combined COCO file."""
 
+import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import StringIO
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -211,8 +213,8 @@ class LabelStudio:
                 f"its image as {key!r}: export the project again"
             )
         names = image_names(uri)
-        found = [name for name in names if (Path(self.root) / self.images / name).is_file()]
-        return str(Path(self.images) / (found or names)[-1 if not found else 0])
+        folder = Path(self.root) / self.images
+        return str(Path(self.images) / next((name for name in names if (folder / name).is_file()), names[-1]))
 
 
 def image_names(uri: str) -> list[str]:
@@ -317,5 +319,8 @@ def _size_of(answer: Answer, path: Path) -> Size:
 
 
 def _csv(left_out: Sequence[LeftOut]) -> bytes:
-    rows = ["task,region,sentence", *(f'{one.task},{one.region},"{one.sentence}"' for one in left_out)]
-    return "\n".join(rows).encode() + b"\n"
+    text = StringIO()
+    rows = csv.writer(text)
+    rows.writerow(["task", "region", "sentence"])
+    rows.writerows([one.task, one.region, one.sentence] for one in left_out)
+    return text.getvalue().encode()
