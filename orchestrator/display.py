@@ -18,7 +18,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-WORDS = {"fit": "training", "evaluate": "evaluating", "score": "scoring", "explain": "drawing", "prepare": "reading"}
+WORDS = {
+    **{"fit": "training", "evaluate": "evaluating", "score": "scoring", "explain": "drawing", "prepare": "reading"},
+    "export": "writing",
+}
 COUNTED = {"fit": "steps"}  # what a phase counts; images, where nothing is said
 EVERY = 10.0  # seconds between lines of a log file
 

@@ -26,4 +26,5 @@ ADAPTERS = {
     "a9": "tasks.data.a9:A9",
     "cityscapes": "tasks.data.cityscapes:Cityscapes",
     "nyuv2": "tasks.data.nyuv2:Nyuv2",
+    "label_studio": "tasks.data.label_studio:LabelStudio",
 }

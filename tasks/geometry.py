@@ -128,6 +128,35 @@ def affine_keypoints(keypoints: Tensor, matrix: Tensor, size: Size) -> Tensor:
     return torch.cat([xy, keypoints[..., 2:]], dim=-1) * inside[..., None]
 
 
+# ---- polygons: [N, 2], closed by themselves -------------------------------------------------------------------------
+
+
+def polygon_area(points: NDArray[np.float64]) -> float:
+    """The area of a polygon ``[N, 2]`` by the shoelace formula, whichever way round it goes."""
+    x, y = (points - points[0]).T  # from its first corner: no digits are lost far from the origin
+    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
+
+
+def polygon_distance(points: NDArray[np.float64], x: float, y: float) -> float:
+    """How far a point is from a polygon ``[N, 2]``: 0 inside (even-odd) and on its border."""
+    a, b = points - (x, y), np.roll(points, -1, axis=0) - (x, y)
+    along = b - a
+    share = -(a * along).sum(1) / np.maximum((along * along).sum(1), np.finfo(np.float64).tiny)
+    nearest = a + share.clip(0, 1)[:, None] * along
+    crosses = (a[:, 1] > 0) != (b[:, 1] > 0)
+    if np.count_nonzero(crosses & ((a[:, 0] * b[:, 1] - b[:, 0] * a[:, 1] > 0) == (b[:, 1] > a[:, 1]))) % 2:
+        return 0.0
+    return float(np.sqrt((nearest * nearest).sum(1).min()))
+
+
+def mask_distance(mask: NDArray[np.bool_], x: float, y: float) -> float:
+    """How far a point is from the nearest pixel of a mask ``[H, W]``: 0 on one; infinite where there is none."""
+    rows, columns = np.nonzero(mask)
+    dx = np.maximum(np.maximum(columns - x, x - columns - 1), 0)
+    dy = np.maximum(np.maximum(rows - y, y - rows - 1), 0)
+    return float(np.hypot(dx, dy).min(initial=np.inf))
+
+
 # ---- masks ----------------------------------------------------------------------------------------------------------
 
 

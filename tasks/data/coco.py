@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tasks.classes import ClassMap
+from tasks.data.combined import KeypointSlots
 from tasks.data.concurrent import in_order
 from tasks.data.files import (
     Place,
@@ -50,6 +51,10 @@ class Coco:
     "train"). A class of objects and a class of pixels are the same where their names are (at the level "super": the
     names of their supercategories).
 
+    Where the categories have different lists of keypoints, an object has them all, and those of its category are filled
+    in. Images and annotations may have the keys of the combined file (see ``combined``): an image whose ``has`` says so
+    has no labels. A class of the list with ``ignore: true`` is not learned.
+
     Semantic PNGs hold category ids. Panoptic ones (id = R + 256 G + 65536 B) become such PNGs under the manifest's
     folder, so their category ids must stay below 254. Thing segments become objects where ``annotations`` is "".
     """
@@ -77,25 +82,29 @@ class Coco:
     def classes(self) -> ClassMap:
         """The classes of objects and of pixels, by their order in the files."""
         detection = _unique([self._name(one) for one in self._things])
-        segmentation = _unique([self._name(one) for one in self._pixels])
+        segmentation = _unique([self._name(one) for one in self._pixels if not one.get("ignore")])
         to = tuple(segmentation.index(name) if name in segmentation else -1 for name in detection)
-        return ClassMap(detection, segmentation, to, *_keypoints(self._things, self.root))
+        slots = KeypointSlots(self._things)
+        return ClassMap(detection, segmentation, to, slots.names, slots.flip_pairs)
 
     def semantic_lut(self) -> tuple[int, ...]:
         """Category id -> class; every value that is no category is -1."""
         lut, names = [-1] * 255 + [255], self.classes().segmentation
         for one in self._pixels:
-            lut[one["id"]] = names.index(self._name(one))
+            lut[one["id"]] = 255 if one.get("ignore") else names.index(self._name(one))
         return tuple(lut)
 
     def records(self, folder: Path) -> Iterator[Record]:
         """Every image; ValueError where a file is no COCO JSON. Objects with faults are yielded: ``prepare`` judges."""
         names = self.classes().detection
         labels = {one["id"]: names.index(self._name(one)) for one in self._things}
+        slots = KeypointSlots(self._things)
         for split, word in self._words():
-            yield from self._records(split, word, labels, folder)
+            yield from self._records(split, word, labels, slots, folder)
 
-    def _records(self, split: str, word: str, labels: Mapping[int, int], folder: Path) -> Iterator[Record]:
+    def _records(
+        self, split: str, word: str, labels: Mapping[int, int], slots: KeypointSlots, folder: Path
+    ) -> Iterator[Record]:
         """The images of one pair of files."""
         content = self._read(self.annotations or self.panoptic, word)
         segments = {}
@@ -104,7 +113,7 @@ class Coco:
             segments = {one["image_id"]: one for one in listed["annotations"]}
         objects = defaultdict(list)
         for one in content["annotations"] if self.annotations else ():
-            objects[one["image_id"]].append(one)
+            objects[one["image_id"]].append({**one, "keypoints": slots.placed(one)})
 
         def record(image: Mapping[str, Any]) -> Record:
             found = self._record(image, objects.get(image["id"], ()), labels, split, word, folder)
@@ -132,13 +141,14 @@ class Coco:
         semantic = self._semantic(image, word)
         id = relative_uri(path, root)
         group = str(image.get(self.group, "")) if self.group else ""
+        is_labeled = self.annotations and image.get("has", {}).get("detection", True)
         return Record(
             id=id,
             uri=relative_uri(path, folder),
             size=size,
             split=drawn_split(image.get("split", split), group or id, self.validation, self.test),
             group=group,
-            objects=tuple(object_of(one, labels, size) for one in annotations) if self.annotations else None,
+            objects=tuple(object_of(one, labels, size) for one in annotations) if is_labeled else None,
             segmentation=None if semantic is None else relative_uri(semantic, folder),
         )
 
@@ -275,22 +285,6 @@ def _as_found(segmentation: Mapping[str, Any]) -> dict[str, object]:
     if isinstance(counts, str):
         counts = counts.encode("ascii", "replace")
     return {"size": segmentation.get("size", [0, 0]), "counts": counts}
-
-
-def _keypoints(things: Sequence[Mapping[str, Any]], root: str) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
-    """Names of the keypoints, and which are left and right of each other, by their names."""
-    kinds = {tuple(one["keypoints"]) for one in things if one.get("keypoints")}
-    if len(kinds) > 1:
-        raise ValueError(
-            f"{root}: categories have {len(kinds)} lists of keypoints; expected one list, the same for all"
-        )
-    names: tuple[str, ...] = kinds.pop() if kinds else ()
-    pairs = [(i, names.index(n.replace("left", "right"))) for i, n in enumerate(names) if _has_mirror(n, names)]
-    return names, tuple(pairs)
-
-
-def _has_mirror(name: str, names: Sequence[str]) -> bool:
-    return "left" in name and name.replace("left", "right") in names
 
 
 def _unique(names: Sequence[str]) -> tuple[str, ...]:

@@ -40,6 +40,7 @@ VERBS = {  # a new verb, argument or option is added here on purpose, and to the
         *("--steps", "--stub-ms", "--out"),
     ],
     "report": ["folder"],
+    "export": ["form", "source", "--out", "--splits", "--arm", "--seed", "--prefix"],
     "check": ["what", "--set"],
     "strategies": ["--json"],
     "new-strategy": ["name"],

@@ -148,3 +148,15 @@ def test_windowed_masks_follow_their_box() -> None:
 
 def test_box_of_an_empty_mask_is_none() -> None:
     assert g.mask_box(np.zeros((4, 4), dtype=bool)) is None
+
+
+def test_polygons_and_points() -> None:
+    """By hand, on a U whose opening is [10, 20] x [0, 20]: what lies in the opening is outside."""
+    u = np.array([[0, 0], [10, 0], [10, 20], [20, 20], [20, 0], [30, 0], [30, 30], [0, 30]], np.float64)
+    assert g.polygon_area(u) == g.polygon_area(u[::-1] + 1e6) == 700
+    points = {(5, 5): 0, (30, 7): 0, (0, 0): 0, (15, 25): 0, (13, 5): 3, (15, 19): 1, (33, 34): 5, (-2, 10): 2}
+    assert {point: g.polygon_distance(u, *point) for point in points} == points
+    mask = np.zeros((10, 10), bool)
+    assert g.mask_distance(mask, 1, 1) == np.inf
+    mask[4:6, 4:6] = True
+    assert [g.mask_distance(mask, *point) for point in ((4.5, 5.5), (6, 6), (9, 10), (1, 5))] == [0, 0, 5, 3]
