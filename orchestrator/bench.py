@@ -26,6 +26,7 @@ from orchestrator.config import Cluster, Train, arm
 from orchestrator.display import Display
 from orchestrator.errors import ConfigError
 from orchestrator.meter import Meter
+from orchestrator.planning import SPLITS, outlook
 from orchestrator.pool_scoring import check_manifest, check_strategies, named
 from orchestrator.room import places
 from orchestrator.scoring import Plan as ScorePlan
@@ -112,7 +113,7 @@ def bench(plan: Plan, asked: Asked, address: str, out: Place, display: Display) 
             remove_tree(scratch)
     return Bench(
         plan.experiment.name, site, load, setup, manifest.size, images, strategies, runs, steps, started,
-        Meter().reading(), _work(plan, manifest.count("train")),
+        Meter().reading(), _work(plan, manifest),
     )  # fmt: skip
 
 
@@ -165,20 +166,12 @@ def _shards(batch: int, most: int) -> tuple[int, ...]:
     return tuple(size for size in (batch, 4 * batch) if size <= most) or (max(most, 1),)
 
 
-def _work(plan: Plan, pool: int) -> tuple[int, int]:
-    """Training steps and images to score of the whole experiment."""
-    whole, seeds = plan.experiment, len(plan.experiment.seeds)
-    steps, images, first = whole.reference.steps * len(whole.reference.seeds), 0, dict[str, int]()
-    for own in (arm(whole, name) for name in whole.arms):
-        first[repr((own.tasks, own.model, own.weighting, own.train, own.active.initial))] = (
-            own.train.first_steps or own.train.steps
-        )
-        steps += seeds * own.active.cycles * own.train.steps
-        if needs_images(ScorePlan({"": make("strategy", own.strategy, "arms")}, 0, 0)):
-            start, each = (round(n * pool) if n < 1 else int(n) for n in (own.active.initial, own.active.budget.amount))
-            left = [max(pool - start - each * cycle, 0) for cycle in range(own.active.cycles)]
-            images += seeds * sum(min(n, own.active.pool_subset or n) for n in left)
-    return steps + seeds * sum(first.values()), images
+def _work(plan: Plan, manifest: Manifest) -> tuple[int, int]:
+    """Training steps, and images that a network scores, of the whole experiment."""
+    images = {split: manifest.count(split) for split in SPLITS}
+    works = outlook(plan.experiment, images, manifest.size, manifest.classes, 0).works
+    scored = sum(scoring.images for one in works for scoring in one.scorings if scoring.most)
+    return sum(one.steps for one in works), scored
 
 
 # ---- where ----------------------------------------------------------------------------------------------------------

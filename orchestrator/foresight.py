@@ -13,7 +13,8 @@ from orchestrator.display import Display
 from orchestrator.errors import ConfigError
 from orchestrator.measuring import Invented, measured
 from orchestrator.plan_page import plan_lines, plan_table
-from orchestrator.planning import Outlook, Speed, foreseen, room
+from orchestrator.planning import Outlook, Speed, foreseen
+from orchestrator.room import trials_at_a_time
 from orchestrator.running import Told, check, classes_of
 
 
@@ -38,7 +39,7 @@ def foresee(
     yield plan_table(experiment.name, plan)
     alone = address == "none"  # everything in one process, one trial after another
     workers = 1 if alone else experiment.cluster.workers_per_trial
-    at_a_time = 1 if alone else room(nodes or [_here()], experiment.cluster)
+    at_a_time = 1 if alone else trials_at_a_time(nodes or [_here()], experiment.cluster)
     speed = None
     if step_seconds is not None and image_seconds is not None:
         speed = Speed(step_seconds, image_seconds, f"{step_seconds:g} s a step, {image_seconds:g} s an image, as typed")

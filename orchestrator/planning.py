@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from torch import nn
 
 from orchestrator.components import make
-from orchestrator.config import Cluster, Experiment, arm
+from orchestrator.config import Experiment, arm
 from orchestrator.cycle import images_of
 from orchestrator.errors import ConfigError
 from orchestrator.identity import initial_inputs
@@ -250,17 +250,6 @@ def _network(model: nn.Module) -> Network:
 
 
 # ---- room and time ---------------------------------------------------------------------------------------------------
-
-
-def room(nodes: Sequence[Mapping[str, float]], needs: Cluster) -> int:
-    """How many trials run at a time on nodes with so many CPU and GPU."""
-    workers = 0
-    for node in nodes:
-        fit = int(node.get("CPU", 0.0) / needs.cpus_per_worker + 1e-9)
-        if needs.gpus_per_worker:
-            fit = min(fit, int(node.get("GPU", 0.0) / needs.gpus_per_worker + 1e-9))
-        workers += fit
-    return workers // needs.workers_per_trial
 
 
 def seconds_of(work: Work, speed: Speed, workers: int) -> float:

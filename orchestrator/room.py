@@ -16,6 +16,11 @@ def places(nodes: Sequence[Mapping[str, float]], needs: Cluster) -> int:
     )
 
 
+def trials_at_a_time(nodes: Sequence[Mapping[str, float]], needs: Cluster) -> int:
+    """How many trials the nodes hold."""
+    return places(nodes, needs) // needs.workers_per_trial
+
+
 def check_room(nodes: Sequence[Mapping[str, float]], needs: Cluster) -> None:
     """ConfigError when no trial could ever start on these nodes (their resources, as Ray names them)."""
     found = places(nodes, needs)

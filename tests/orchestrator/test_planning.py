@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from orchestrator.config import Cluster, experiment_of, load
+from orchestrator.config import experiment_of, load
 from orchestrator.errors import ConfigError
-from orchestrator.planning import Outlook, Speed, Work, counted, foreseen, makespan, room, seconds_of
+from orchestrator.planning import Outlook, Speed, Work, counted, foreseen, makespan, seconds_of
 from tests.tiny import tiny
 
 PAPER = ["13187", "val=3249"]
@@ -131,26 +131,6 @@ def test_numbers_of_images_are_typed_or_known() -> None:
     ):
         with pytest.raises(ConfigError, match=told):
             counted(texts, None)
-
-
-@pytest.mark.parametrize(
-    ("nodes", "expected"),
-    [
-        ([{"CPU": 8, "GPU": 2}], 1),
-        ([{"CPU": 8, "GPU": 1}, {"CPU": 8, "GPU": 1}], 1),
-        ([{"CPU": 64, "GPU": 8}] * 3, 12),
-        ([{"CPU": 7, "GPU": 8}], 0),
-        ([{"CPU": 64}], 0),
-        ([], 0),
-    ],
-)
-def test_room_counts_whole_workers_on_each_node(nodes: list[dict[str, float]], expected: int) -> None:
-    assert room(nodes, Cluster(workers_per_trial=2, cpus_per_worker=4, gpus_per_worker=1)) == expected
-
-
-def test_room_without_gpus_and_with_parts_of_one() -> None:
-    assert room([{"CPU": 5}, {"CPU": 3}], Cluster(cpus_per_worker=2)) == 3
-    assert room([{"CPU": 16, "GPU": 1}], Cluster(gpus_per_worker=0.25)) == 4
 
 
 def test_hours_by_hand(paper: Outlook) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from orchestrator.config import Cluster
 from orchestrator.errors import ConfigError
-from orchestrator.room import check_room, places
+from orchestrator.room import check_room, places, trials_at_a_time
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,26 @@ from orchestrator.room import check_room, places
 )
 def test_places(nodes: list[dict[str, float]], needs: Cluster, expected: int) -> None:
     assert places(nodes, needs) == expected
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        ([{"CPU": 8, "GPU": 2}], 1),
+        ([{"CPU": 8, "GPU": 1}, {"CPU": 8, "GPU": 1}], 1),
+        ([{"CPU": 64, "GPU": 8}] * 3, 12),
+        ([{"CPU": 7, "GPU": 8}], 0),
+        ([{"CPU": 64}], 0),
+        ([], 0),
+    ],
+)
+def test_trials_need_whole_workers_on_each_node(nodes: list[dict[str, float]], expected: int) -> None:
+    assert trials_at_a_time(nodes, Cluster(workers_per_trial=2, cpus_per_worker=4, gpus_per_worker=1)) == expected
+
+
+def test_trials_without_gpus_and_with_parts_of_one() -> None:
+    assert trials_at_a_time([{"CPU": 5}, {"CPU": 3}], Cluster(cpus_per_worker=2)) == 3
+    assert trials_at_a_time([{"CPU": 16, "GPU": 1}], Cluster(gpus_per_worker=0.25)) == 4
 
 
 def test_the_sentence_says_what_is_asked_and_what_is_there() -> None:
