@@ -187,6 +187,40 @@ def check(
 
 
 @app.command()
+def augment(
+    source: Annotated[str, typer.Argument(help="A combined COCO file, or the folder of its annotations.json.")],
+    folder: Annotated[str, typer.Argument(help="A new folder: annotations.json, the originals and their copies.")],
+    copies: Annotated[int, typer.Option(help="Of each image.")] = 1,
+    config: Annotated[Path | None, typer.Option(help="A YAML of what may be changed, e.g. rotate: 15.")] = None,
+    set_: Sets = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Whose images are copied; others are taken over. Repeatable.")
+    ] = None,
+    group: Annotated[str, typer.Option(help="The field of an image that names its scene; written where none is.")] = (
+        "group"
+    ),
+    validation: Annotated[float, typer.Option(help="Share of train that becomes val before copies are made.")] = 0.0,
+    test: Annotated[float, typer.Option(help="Likewise, test.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Other seeds, other copies.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the result is the same.")] = 1,
+) -> None:
+    """Make changed copies of labeled images: boxes, polygons, masks, keypoints and maps move with the pixels.
+
+    [bold]Example:[/bold]  mtal augment site/ site-more/ --copies 20 --set rotate=15 --set 'scale=[0.8, 1.2]'
+    """
+    augmenting = _import("orchestrator.augmenting")
+    order = augmenting.Order(
+        augmenting.recipe_of(config, set_ or []), copies, seed, tuple(split or ["train"]), group, validation, test
+    )
+    display = attribute("orchestrator.display:Display")(out)
+    target = _place(folder)
+    with display.shown(f"{source}: {copies} copies of each image"):
+        counts = augmenting.augment(_place(source), target, order, display.update, workers)
+    _say("all was there already" if counts is None else str(counts))
+    _say(f"annotations: {target / augmenting.NAME}")
+
+
+@app.command()
 def strategies(
     json: Annotated[bool, typer.Option("--json", help="For machines: one JSON array, broken ones too.")] = False,
 ) -> None:

@@ -120,7 +120,7 @@ class Coco:
             id=id,
             uri=relative_uri(path, folder),
             size=size,
-            split=self._split(image.get("split", split), group or id),
+            split=drawn_split(image.get("split", split), group or id, self.validation, self.test),
             group=group,
             objects=tuple(object_of(one, labels, size) for one in annotations) if self.annotations else None,
             segmentation=None if semantic is None else relative_uri(semantic, folder),
@@ -146,14 +146,6 @@ class Coco:
             _write_semantic(made, ids, listed["segments_info"])
             objects = objects if self.annotations else _thing_objects(ids, listed["segments_info"], labels)
         return replace(record, segmentation=relative_uri(made, folder), objects=objects)
-
-    def _split(self, given: str, scene: str) -> str:
-        if given != "train" or not self.validation + self.test:
-            return given
-        share = float(uniforms(np.array([key_of(scene)], np.uint64), 0, 0)[0])
-        if share < self.validation:
-            return "val"
-        return "test" if share < self.validation + self.test else "train"
 
     def _semantic(self, image: Mapping[str, Any], word: str) -> Path | None:
         if self.semantic:
@@ -203,6 +195,16 @@ class Coco:
     def _categories(self, path: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._read(path, self._words()[0][1])["categories"]
         return found
+
+
+def drawn_split(given: str, scene: str, validation: float, test: float) -> str:
+    """The split of an image: these shares of train (whole scenes) go to "val" and "test", by hashing."""
+    if given != "train" or not validation + test:
+        return given
+    share = float(uniforms(np.array([key_of(scene)], np.uint64), 0, 0)[0])
+    if share < validation:
+        return "val"
+    return "test" if share < validation + test else "train"
 
 
 def read_coco(path: Path, panoptic: bool = False) -> dict[str, Any]:
@@ -276,12 +278,16 @@ def _keypoints(things: Sequence[Mapping[str, Any]], root: str) -> tuple[tuple[st
             f"{root}: categories have {len(kinds)} lists of keypoints; expected one list, the same for all"
         )
     names: tuple[str, ...] = kinds.pop() if kinds else ()
-    pairs = [(i, names.index(n.replace("left", "right"))) for i, n in enumerate(names) if _has_mirror(n, names)]
-    return names, tuple(pairs)
+    return names, mirror_pairs({"keypoints": names})
 
 
-def _has_mirror(name: str, names: Sequence[str]) -> bool:
-    return "left" in name and name.replace("left", "right") in names
+def mirror_pairs(category: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    """Which keypoints change places in a mirrored image: as the category says, else by "left" and "right"."""
+    if "flip_pairs" in category:
+        return tuple((int(a), int(b)) for a, b in category["flip_pairs"])
+    names = list(category.get("keypoints") or ())
+    pairs = [(i, n.replace("left", "right")) for i, n in enumerate(names) if "left" in n]
+    return tuple((i, names.index(mirror)) for i, mirror in pairs if mirror in names)
 
 
 def _unique(names: Sequence[str]) -> tuple[str, ...]:

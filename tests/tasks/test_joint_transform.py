@@ -72,8 +72,8 @@ def test_keypoints_keep_their_number_and_their_side() -> None:
 
 def test_what_leaves_is_named_and_its_neighbours_stay() -> None:
     away = thing(RECTANGLE, id="away", keypoints=POINTS)
-    stays = thing(RECTANGLE + (100, 40), id="stays", keypoints=POINTS + (100, 40, 0))
-    after, removed = transform_scene(scene_of(away, stays), t.cropped(SIZE, 60, 30, (60, 100)), Limits())
+    stays = thing(RECTANGLE + 40, id="stays", keypoints=POINTS + np.array([40, 40, 0]))
+    after, removed = transform_scene(scene_of(away, stays), t.cropped(SIZE, 40, 30, (60, 100)), Limits())
     assert [one.id for one in after.objects] == ["stays"]
     assert [(one.id, one.reason, one.visible) for one in removed] == [("away", "outside", 0.0)]
     points = after.objects[0].keypoints
@@ -187,5 +187,6 @@ def test_whatever_is_drawn_labels_hold_together(seed: int) -> None:
             assert one.box == points_box(np.concatenate(one.polygons))
             assert one.area == pytest.approx(sum(ring_area(ring) for ring in one.polygons))
             tight = mask_box(drawn(one, change.target))
+            cut = x1 == 0 or y1 == 0 or x2 == width or y2 == height  # a cut may leave a tip thinner than a pixel
             assert tight is not None or one.area < 10
-            assert tight is None or np.abs(np.array(tight) - one.box).max() <= 1 or one.area < 10
+            assert tight is None or cut or np.abs(np.array(tight) - one.box).max() <= 1
