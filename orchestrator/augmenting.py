@@ -9,11 +9,11 @@ import hashlib
 import json
 import multiprocessing
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,12 @@ from orchestrator.identity import code_fingerprint
 from orchestrator.store import RunFolder, canonical, differences, read_json, write_text
 from tasks.data.augmented_images import Original, check_names, make_copy, read_scene, take_over
 from tasks.data.coco import drawn_split
-from tasks.data.files import Place, local_file, remove_tree
+from tasks.data.files import Place, local_file, read_bytes, remove_tree, write_bytes
 from tasks.data.joint_coco import read_images, writing_images
 from tasks.recipe import Recipe
 
 NAME = "annotations.json"
+CLASSES = "classes.json"  # the classes of semantic maps, where the source has such a file
 RECORD = "augment.json"  # what a folder was made from
 PARTS = ".augment"  # the entries of finished units, as long as the combined file is not there
 BLOCK = 16  # copies of a unit: what a kill loses, at most, for each worker
@@ -151,7 +152,10 @@ def _make(source: Place, folder: Place, order: Order, told: Told, workers: int) 
     for unit in _carried_out(units, workers):
         done += unit.images
         told(folder.name, "augment", done, total)
-    counts = Counts()
+    counts, ids = Counts(), _new_ids(one["id"] for _, annotations in entries for one in annotations)
+    _sweep(folder)
+    if (source.parent / CLASSES).is_file():
+        write_bytes(CLASSES, folder, read_bytes(CLASSES, source.parent))
     with writing_images(folder / NAME, head) as file:
         for unit in units:
             if unit.copies.start == 0:
@@ -159,8 +163,21 @@ def _make(source: Place, folder: Place, order: Order, told: Told, workers: int) 
                 file.add(unit.original.image, unit.original.annotations)
             for image, annotations in read_json(unit.part):
                 counts.add(image, annotations)
-                file.add(image, annotations)
+                file.add(image, [{**one, "id": next(ids, f"{one['id']}_{image['id']}")} for one in annotations])
     return counts
+
+
+def _sweep(folder: Place) -> None:
+    """Delete the drafts of processes that were killed in the middle of a write."""
+    for draft in folder.rglob(".*.tmp") if isinstance(folder, Path) else ():
+        draft.unlink(missing_ok=True)
+
+
+def _new_ids(old: Iterable[int | str]) -> Iterator[int]:
+    """Numbers above all that are taken; none where ids are not numbers."""
+    taken = list(old)
+    numbers = [one for one in taken if isinstance(one, int)]
+    return count(max(numbers, default=0) + 1) if len(numbers) == len(taken) else iter(())
 
 
 # ---- what is made, and from what ------------------------------------------------------------------------------------
@@ -194,9 +211,7 @@ def _refuse_other(folder: Place, made_from: Mapping[str, Any]) -> None:
 
 def _originals(source: Place, order: Order, head: Mapping[str, Any], entries: Sequence[Entry]) -> list[Original]:
     """Every image with its split and its scene. ValueError where a copy would have the name or the id of an image."""
-    ids = [image["id"] for image, _ in entries]
-    is_numbered = all(isinstance(one, int) for one in ids)
-    first, names = max(ids, default=0) + 1 if is_numbered else None, {image["file_name"] for image, _ in entries}
+    first, names = next(_new_ids(image["id"] for image, _ in entries), None), {one["file_name"] for one, _ in entries}
     categories = {one["id"]: one for one in head["categories"]}
     found = []
     for number, (image, annotations) in enumerate(entries):

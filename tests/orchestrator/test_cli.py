@@ -33,6 +33,10 @@ VERBS = {  # a new verb, argument or option is added here on purpose, and to the
         "--address",
     ],
     "report": ["folder"],
+    "augment": [
+        *("source", "folder", "--copies", "--config", "--set", "--split", "--group", "--validation", "--test"),
+        *("--seed", "--workers"),
+    ],
     "check": ["what", "--set"],
     "strategies": ["--json"],
     "new-strategy": ["name"],
