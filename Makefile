@@ -41,7 +41,7 @@ resolves: setup
 
 check: lint types resolves
 	$(BIN)/python -m pytest -n 2 --dist loadfile
-	$(BIN)/python -m pytest -n 2 -m "ray or browser"
+	$(BIN)/python -m pytest -n 2 -m "(ray or browser) and not s3"
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m s3
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 

@@ -26,9 +26,9 @@ from orchestrator.errors import ConfigError, RunError
 from orchestrator.identity import code_fingerprint
 from orchestrator.store import RunFolder, canonical, differences, read_json, write_text
 from tasks.data.augmented_images import Original, check_names, make_copy, read_scene, take_over
-from tasks.data.coco import drawn_split
 from tasks.data.files import Place, local_file, read_bytes, remove_tree, write_bytes
 from tasks.data.joint_coco import read_images, writing_images
+from tasks.data.splits import drawn_split
 from tasks.recipe import Recipe
 
 NAME = "annotations.json"
@@ -52,6 +52,8 @@ class Order:
     group: str = "group"  # the field of an image that names its scene
     validation: float = 0.0  # share of the scenes of train that become val, before anything is copied
     test: float = 0.0
+    images: str = ""  # the folder below the root that file names are relative to
+    semantic: str = ""  # the folder of semantic maps named as the images
 
     def __post_init__(self) -> None:
         if self.copies < 1:
@@ -123,10 +125,13 @@ def recipe_of(config: Path | None, sets: Sequence[str]) -> Recipe:
     return recipe
 
 
-def augment(source: Place, folder: Place, order: Order, told: Told, workers: int = 1) -> Counts | None:
+def augment(
+    source: Place, folder: Place, order: Order, told: Told, workers: int = 1, root: Place | None = None
+) -> Counts | None:
     """Make ``folder`` with annotations.json, the originals and their copies; None where all was there already.
 
-    RunError where the source cannot be used, or where the folder holds something else.
+    ``root`` is what the paths of files are relative to; None = the folder of the source. RunError where the source
+    cannot be used, or where the folder holds something else.
     """
     source = source / NAME if source.is_dir() else source
     made_from = _made_from(source, order)
@@ -137,16 +142,16 @@ def augment(source: Place, folder: Place, order: Order, told: Told, workers: int
         with state.locked():
             write_text(folder / RECORD, json.dumps(made_from, indent=1) + "\n")
             try:
-                counts = _make(source, folder, order, told, workers)
+                counts = _make(source, root or source.parent, folder, order, told, workers)
             except (ValueError, FileNotFoundError, IsADirectoryError) as error:
                 raise RunError(str(error)) from None
     remove_tree(state.root)
     return counts
 
 
-def _make(source: Place, folder: Place, order: Order, told: Told, workers: int) -> Counts:
+def _make(source: Place, root: Place, folder: Place, order: Order, told: Told, workers: int) -> Counts:
     head, entries = read_images(source)
-    originals = _originals(source, order, head, entries)
+    originals = _originals(source, root, order, head, entries)
     units = [unit for one in originals for unit in _units(one, folder, order)]
     done, total = 0, sum(unit.images for unit in units)
     for unit in _carried_out(units, workers):
@@ -154,8 +159,8 @@ def _make(source: Place, folder: Place, order: Order, told: Told, workers: int) 
         told(folder.name, "augment", done, total)
     counts, ids = Counts(), _new_ids(one["id"] for _, annotations in entries for one in annotations)
     _sweep(folder)
-    if (source.parent / CLASSES).is_file():
-        write_bytes(CLASSES, folder, read_bytes(CLASSES, source.parent))
+    if (root / CLASSES).is_file():
+        write_bytes(CLASSES, folder, read_bytes(CLASSES, root))
     with writing_images(folder / NAME, head) as file:
         for unit in units:
             if unit.copies.start == 0:
@@ -209,7 +214,9 @@ def _refuse_other(folder: Place, made_from: Mapping[str, Any]) -> None:
         raise RunError(f"{folder}: holds files that mtal augment has not made; expected a new folder: choose another")
 
 
-def _originals(source: Place, order: Order, head: Mapping[str, Any], entries: Sequence[Entry]) -> list[Original]:
+def _originals(
+    source: Place, root: Place, order: Order, head: Mapping[str, Any], entries: Sequence[Entry]
+) -> list[Original]:
     """Every image with its split and its scene. ValueError where a copy would have the name or the id of an image."""
     first, names = next(_new_ids(image["id"] for image, _ in entries), None), {one["file_name"] for one, _ in entries}
     categories = {one["id"]: one for one in head["categories"]}
@@ -219,7 +226,7 @@ def _originals(source: Place, order: Order, head: Mapping[str, Any], entries: Se
         split = drawn_split(image.get("split", "train"), scene, order.validation, order.test)
         changed = {**image, "split": split, order.group: scene}
         start = None if first is None else first + number * order.copies
-        one = Original(source.parent, str(source), changed, tuple(annotations), categories, start)
+        one = Original(root, str(source), changed, tuple(annotations), categories, start, order.images, order.semantic)
         check_names(one)
         taken = [one.name_of(copy) for copy in range(order.copies) if one.name_of(copy) in names]
         if taken:

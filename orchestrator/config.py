@@ -68,6 +68,8 @@ class Train:
                 "augment is set beside flip, zoom or colour; expected one way: leave those out, and say flip, scale, "
                 "crop and photometric under augment"
             )
+        if self.augment is not None and self.augment.size is not None:
+            raise ValueError(f"augment.size is {list(self.augment.size)}; expected none in training: set data.size")
         if self.zoom_to < 1:
             raise ValueError(f"zoom_to is {self.zoom_to}; expected 1 or more")
         if self.first_steps is not None and self.first_steps <= 0:

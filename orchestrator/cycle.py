@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from orchestrator.config import Experiment
 from orchestrator.curves import mdsq
 from orchestrator.identity import arm_inputs, initial_inputs, reference_inputs
-from orchestrator.pool import Pool
-from orchestrator.store import RunFolder, commit, fingerprint, read_json, read_table, write_table
-from orchestrator.workers import Bought, ExplainJob, FitJob, Fitted, ScoreJob, SelectJob, Workers
+from orchestrator.pool import Pool, lowest
+from orchestrator.store import RunFolder, commit, fingerprint, read_json, read_table, write_table, write_tables
+from orchestrator.workers import Bought, ExplainJob, FitJob, Fitted, ScoreJob, SelectJob, Workers, ranges
 from tasks.data.files import Place, place, relative_uri
 from tasks.data.manifest import Manifest
 from tasks.seeding import seed_of, uniforms
+
+WRITTEN_AT_ONCE = 1 << 14  # rows of the pool
 
 
 @dataclass(frozen=True)
@@ -60,29 +62,36 @@ class Trial:
     @property
     def split(self) -> str:
         """The split that is reported: test where there is one, else the validation images."""
-        return "test" if len(self.manifest.rows("test")) else "val"
+        return "test" if self.manifest.count("test") else "val"
 
     def amount(self, share_or_count: float) -> int:
-        """Images: a share of the pool below 1, else a number."""
-        total = len(self.manifest.rows("train"))
-        return min(total, round(share_or_count * total) if share_or_count < 1 else int(share_or_count))
+        return images_of(share_or_count, self.manifest.count("train"))
+
+
+def images_of(share_or_count: float, total: int) -> int:
+    """Images of a pool of ``total``: a share of it below 1, else a number."""
+    return min(total, round(share_or_count * total) if share_or_count < 1 else int(share_or_count))
 
 
 def reference(trial: Trial, workers: Workers) -> dict[str, Any]:
     """The fully trained network of one seed: fitted on every label of the pool."""
     inputs = reference_inputs(trial.experiment, trial.manifest.fingerprint)
     folder = trial.folder.reference_fit(fingerprint(inputs), trial.seed)
-    pool = _empty(trial)
-    pool = Pool.initial(pool.keys, pool.tasks, len(pool.keys), trial.seed)
+    keys = trial.manifest.keys("train")
+    pool = Pool.initial(keys, tuple(trial.experiment.tasks), len(keys), trial.seed)
     return _fit_once(trial, workers, folder, pool, trial.experiment.reference.steps, inputs)
 
 
 def initial(trial: Trial, workers: Workers) -> dict[str, Any]:
     """Cycle 0, made once for every arm of this seed that agrees on what it depends on."""
+    return _initial(trial, workers, _first_pool(trial))
+
+
+def _initial(trial: Trial, workers: Workers, pool: Pool) -> dict[str, Any]:
     inputs = initial_inputs(trial.experiment, trial.manifest.fingerprint, trial.denominators)
     folder = trial.folder.initial_fit(fingerprint(inputs), trial.seed)
     train = trial.experiment.train
-    return _fit_once(trial, workers, folder, _first_pool(trial), train.first_steps or train.steps, inputs)
+    return _fit_once(trial, workers, folder, pool, train.first_steps or train.steps, inputs)
 
 
 def run(trial: Trial, workers: Workers) -> Iterator[Cycle]:
@@ -95,7 +104,7 @@ def run(trial: Trial, workers: Workers) -> Iterator[Cycle]:
         folder = trial.folder.cycle(trial.arm, trial.seed, index)
         marker = folder / "cycle.json"
         if not marker.is_file():
-            made = initial(trial, workers) if index == 0 else _fit(trial, workers, folder, pool, previous, index)
+            made = _initial(trial, workers, pool) if index == 0 else _fit(trial, workers, folder, pool, previous, index)
             commit(marker, {"inputs": inputs, **_record(trial, workers, pool, made)})
         record = read_json(marker)
         previous = str(trial.folder.root / record["checkpoint"])
@@ -199,7 +208,7 @@ def _left_out(trial: Trial, pool: Pool, index: int, budget: int) -> NDArray[np.b
     left_out = ~pool.labeled
     rows = np.flatnonzero(left_out)
     drawn = uniforms(pool.keys[rows], seed_of(trial.seed, "pool subset"), index)
-    left_out[rows[np.argsort(drawn, kind="stable")[: max(subset, budget)]]] = False
+    left_out[rows[lowest(drawn, max(subset, budget))]] = False
     return left_out
 
 
@@ -271,19 +280,22 @@ def _bought(folder: Place) -> dict[int, list[str]]:
     return dict(zip(table["key"].to_pylist(), table["tasks"].to_pylist(), strict=True))
 
 
-def _empty(trial: Trial) -> Pool:
-    return Pool.empty(trial.manifest.keys("train"), tuple(trial.experiment.tasks))
-
-
 def _first_pool(trial: Trial) -> Pool:
     """The citable pool of a seed, the same for every arm; written once."""
     count = trial.amount(trial.experiment.active.initial)
     pool = Pool.initial(trial.manifest.keys("train"), tuple(trial.experiment.tasks), count, trial.seed)
     path = trial.folder.pool(trial.seed)
     if not path.is_file():
-        ids = pa.array(trial.manifest.ids(_rows(trial)), pa.string())
-        write_table(path, pool.table().add_column(0, "id", ids))
+        write_tables(path, _named(trial, pool))
     return pool
+
+
+def _named(trial: Trial, pool: Pool) -> Iterator[pa.Table]:
+    """The ledger with the ids of its images, some rows at a time."""
+    rows = _rows(trial)
+    for start, stop in ranges(len(rows), WRITTEN_AT_ONCE) or [(0, 0)]:
+        ids = trial.manifest.take(rows[start:stop], ["id"])["id"]
+        yield pool.table(start, stop).add_column(0, "id", ids)
 
 
 def _rows(trial: Trial) -> NDArray[np.int64]:

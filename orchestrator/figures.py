@@ -64,22 +64,78 @@ def curve_svg(
     trained figure, drawn where it lies near the curves. An arm that buys nothing stands, dotted, at the baseline's
     places, since it has had the same training there.
     """
-    options: dict[Any, Any] = {
-        "svg.hashsalt": f"mtal-{salt}", "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 9.5,
-        "text.parse_math": False,
-    }  # fmt: skip
-    with matplotlib.rc_context(options):
+    with matplotlib.rc_context(_options(salt)):
         longest = max((len(c.arm) for c in curves), default=0)
-        figure = Figure(figsize=(7.2, 3.9), facecolor=PAPER)
-        right = 1 - min(0.30, 0.05 + 0.0118 * longest)
-        axes = figure.add_axes((0.085, 0.17, right - 0.085, 0.73), facecolor=PAPER)
+        figure, axes = _sheet(longest)
         places = _places(curves, baseline)
         for curve in curves:
             _draw(axes, curve, places[curve.arm], looks[curve.arm], scale)
         _dress(axes, curves, places, label, scale, pool, full, baseline)
-        _name_ends(axes, curves, places, looks, scale)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", facecolor=PAPER, metadata={"Date": None, "Creator": "mtal"})
+        known = {c.arm: c.mean[np.isfinite(c.mean)] * scale for c in curves}
+        _name_ends(axes, {arm: float(values[-1]) for arm, values in known.items() if values.size}, looks)
+        return _svg(figure)
+
+
+def scaling_svg(series: Mapping[str, Sequence[tuple[int, float, float, float]]], label: str) -> str:
+    """A figure of images a second over workers: for each series (workers, slowest, median, fastest), and the ideal.
+
+    The ideal goes from the best median of the fewest workers, in proportion to their number.
+    """
+    looks = styles(list(series), None)
+    every = [point for points in series.values() for point in points]
+    fewest = min(point[0] for point in every)
+    counts = sorted({point[0] for point in every})
+    each = max(median for count, _, median, _ in every if count == fewest) / fewest
+    with matplotlib.rc_context(_options("scaling")):
+        figure, axes = _sheet(max(map(len, series)), 0.14, 0.72)
+        for name, points in series.items():
+            count, low, median, high = np.array(sorted(points), dtype=np.float64).T
+            look = looks[name]
+            axes.fill_between(count, low, high, color=look.color, alpha=0.14, linewidth=0, zorder=1)
+            axes.errorbar(
+                count, median, [median - low, high - median], color=look.color, linewidth=2.1, linestyle=look.dash,
+                marker=look.marker, markersize=6, markeredgecolor=PAPER, markeredgewidth=1, elinewidth=1.2, zorder=3,
+            )  # fmt: skip
+        _plain(axes, label, 21)
+        axes.annotate(
+            "images a second", (0, 1), xycoords="axes fraction", xytext=(0, 7), textcoords="offset points", color=SOFT,
+            fontsize=8.5,
+        )  # fmt: skip
+        axes.set_xlabel("workers", color=SOFT)
+        width = counts[-1] - fewest or 1
+        if len(counts) > 1:
+            axes.plot(counts, each * np.array(counts), color=SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
+            axes.annotate(
+                "in proportion", (counts[-1], each * counts[-1]), xytext=(-4, 5), textcoords="offset points",
+                color=SOFT, fontsize=8.5, ha="right",
+            )  # fmt: skip
+        shown = [counts[-1]]
+        for count in reversed(counts):  # small numbers stand close together beside large ones
+            shown += [count] if shown[-1] - count > 0.035 * width else []
+        axes.set_xticks(shown[::-1])
+        axes.set_xlim(fewest - 0.06 * width, counts[-1] + 0.06 * width)
+        axes.set_ylim(0, 1.05 * max(each * counts[-1], *(point[3] for point in every)))
+        _name_ends(axes, {name: max(points)[2] for name, points in series.items()}, looks)
+        return _svg(figure)
+
+
+def _options(salt: str) -> dict[Any, Any]:
+    return {
+        "svg.hashsalt": f"mtal-{salt}", "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 9.5,
+        "text.parse_math": False,
+    }  # fmt: skip
+
+
+def _sheet(longest: int, bottom: float = 0.17, height: float = 0.73) -> tuple[Figure, Axes]:
+    """An empty figure with room on the right for names of so many letters."""
+    figure = Figure(figsize=(7.2, 3.9), facecolor=PAPER)
+    right = 1 - min(0.30, 0.05 + 0.0118 * longest)
+    return figure, figure.add_axes((0.085, bottom, right - 0.085, height), facecolor=PAPER)
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", facecolor=PAPER, metadata={"Date": None, "Creator": "mtal"})
     return buffer.getvalue()
 
 
@@ -155,14 +211,8 @@ def _dress(
     full: float,
     baseline: str | None,
 ) -> None:
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(RULE)
-    axes.grid(axis="y", color=RULE, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, colors=SOFT, pad=5)
-    axes.set_title(label, loc="left", color=INK, fontsize=11, fontweight="bold", pad=11)
+    _plain(axes, label)
     axes.set_xlabel("labeled images, and their share of the pool" if pool > 0 else "labeled images", color=SOFT)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
     shared = places.get(baseline or "", next(iter(places.values()), np.empty(0)))
     low, high = _range(places)
     ticks = np.unique(shared)
@@ -172,6 +222,17 @@ def _dress(
     axes.set_xticks(ticks, [f"{t:,.0f}" + (f"\n{100 * t / pool:.0f} %" if pool > 0 else "") for t in ticks])
     axes.set_xlim(low - 0.02 * (high - low or 1), high + 0.015 * (high - low or 1))
     _limit_height(axes, curves, scale, full)
+
+
+def _plain(axes: Axes, label: str, pad: float = 11) -> None:
+    """A title, and no more lines than are read."""
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(RULE)
+    axes.grid(axis="y", color=RULE, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, colors=SOFT, pad=5)
+    axes.set_title(label, loc="left", color=INK, fontsize=11, fontweight="bold", pad=pad)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
 
 
 def _limit_height(axes: Axes, curves: Sequence[Curve], scale: float, full: float) -> None:
@@ -193,20 +254,12 @@ def _limit_height(axes: Axes, curves: Sequence[Curve], scale: float, full: float
     axes.set_ylim(low - 0.06 * span, high + 0.08 * span)
 
 
-def _name_ends(
-    axes: Axes,
-    curves: Sequence[Curve],
-    places: Mapping[str, NDArray[np.float64]],
-    looks: Mapping[str, Style],
-    scale: float,
-) -> None:
-    """The arms' names at the ends of their lines, pushed apart where they would overlap."""
-    ends = []
-    for curve in curves:
-        known = np.flatnonzero(np.isfinite(curve.mean))
-        if known.size:
-            y = axes.transData.transform((0.0, curve.mean[known[-1]] * scale))[1] * 72 / axes.figure.dpi
-            ends.append([y, curve.arm])
+def _name_ends(axes: Axes, values: Mapping[str, float], looks: Mapping[str, Style]) -> None:
+    """The names at the last values of their lines, pushed apart where they would overlap."""
+    ends = [
+        (float(axes.transData.transform((0.0, value))[1]) * 72 / axes.figure.dpi, name)
+        for name, value in values.items()
+    ]
     ends.sort(key=lambda e: (e[0], e[1]))
     wanted = np.array([e[0] for e in ends], dtype=np.float64)
     floor, ceiling = 10.0, float(axes.get_window_extent().y1) * 72 / axes.figure.dpi + 8
@@ -214,7 +267,7 @@ def _name_ends(
     steps = gap * np.arange(len(ends))
     heights = np.maximum(np.minimum(_apart(wanted, gap), ceiling - steps[::-1]), floor + steps)
     for i, y in enumerate(heights):
-        arm = str(ends[i][1])
+        arm = ends[i][1]
         name = f"{MARKERS[looks[arm].marker]} {arm if len(arm) <= 26 else arm[:25] + '…'}"
         axes.annotate(
             name, (1.0, 0.0), xycoords=("axes fraction", "figure points"), xytext=(8, float(y)),

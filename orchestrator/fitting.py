@@ -8,6 +8,7 @@ each makes its parts of every batch, all hold the same weights, and the first ju
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,10 @@ PATIENCE = 50  # steps in a row without a finite loss before the fit is given up
 ALONE = Group()
 
 
+def _unread(rows: Sequence[int]) -> None:
+    """Nothing is read before it is asked for."""
+
+
 @dataclass(frozen=True)
 class Data:
     """The labeled images of a fit."""
@@ -42,6 +47,7 @@ class Data:
     has: NDArray[np.bool_]  # [n, T] which labels may be used
     tasks: tuple[str, ...]
     classes: ClassMap
+    expect: Callable[[Sequence[int]], None] = _unread  # told which rows are asked for next
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ def fit(
     torch.manual_seed(seed_of(seed, cycle, "layers"))  # dropout, if the network has any
     state = _begun(folder / "training.pt", model, weighting, optimizer, group)
     step, best, skipped, bad = state["step"], state["best"], state["skipped"], 0
-    with ahead(lambda s: _parts(data, train, s, steps, seed, cycle, group), range(step, steps)) as batches:
+    with ahead(lambda s: step_parts(data, train, s, steps, seed, cycle, group), range(step, steps)) as batches:
         for step, parts in batches:
             for settings in optimizer.param_groups:
                 settings["lr"] = train.rate * rate_share(train.schedule, step / steps)
@@ -114,13 +120,15 @@ def rate_share(schedule: str, done: float) -> float:
 def order(count: int, start: int, size: int, *parts: object) -> list[tuple[int, int]]:
     """(epoch, index) of stream positions ``start .. start + size``: each epoch is a permutation of ``count`` images."""
     found = []
-    permutations: dict[int, NDArray[np.int64]] = {}
     for position in range(start, start + size):
         epoch, place = divmod(position, count)
-        if epoch not in permutations:
-            permutations[epoch] = rng_of(*parts, "order", epoch).permutation(count)
-        found.append((epoch, int(permutations[epoch][place])))
+        found.append((epoch, int(_permutation(count, epoch, *parts)[place])))
     return found
+
+
+@lru_cache(maxsize=4)  # of a large pool it takes longer than a step; a batch holds the end of one and the next one
+def _permutation(count: int, epoch: int, *parts: object) -> NDArray[np.int64]:
+    return rng_of(*parts, "order", epoch).permutation(count)
 
 
 def positions(train: Train, step: int, part: int) -> tuple[int, int]:
@@ -132,8 +140,10 @@ def positions(train: Train, step: int, part: int) -> tuple[int, int]:
     return step * train.batch + part * size, size
 
 
-def _parts(data: Data, train: Train, step: int, steps: int, seed: int, cycle: int, group: Group) -> list[Part]:
-    """This process's parts of a step."""
+def step_parts(data: Data, train: Train, step: int, steps: int, seed: int, cycle: int, group: Group) -> list[Part]:
+    """This process's parts of a step; meanwhile the images of the next one are on their way, too."""
+    near = range(step, min(step + 2, steps))
+    data.expect([row for one in near for row in _rows(data, train, one, seed, cycle, group)])
     return [
         Part(
             seed_of(seed, cycle, "layers", step, part),
@@ -141,6 +151,12 @@ def _parts(data: Data, train: Train, step: int, steps: int, seed: int, cycle: in
         )
         for part in group.share(train.parts)
     ]
+
+
+def _rows(data: Data, train: Train, step: int, seed: int, cycle: int, group: Group) -> list[int]:
+    """The rows of this process's parts of a step, in the order in which they are read."""
+    places = [positions(train, step, part) for part in group.share(train.parts)]
+    return [int(data.rows[i]) for place in places for _, i in order(len(data.rows), *place, seed, cycle)]
 
 
 def _batch(data: Data, train: Train, start: int, size: int, progress: float, seed: int, cycle: int) -> Batch:

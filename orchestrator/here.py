@@ -9,7 +9,7 @@ from orchestrator.display import Display
 from orchestrator.errors import MtalError
 from orchestrator.local_workers import LocalWorkers
 from orchestrator.trials import Failure, Plan, Unit, carry_out
-from orchestrator.workers import Setup, Workers
+from orchestrator.workers import Setup
 
 
 def run_units(plan: Plan, units: Sequence[Unit], display: Display) -> list[Failure]:
@@ -29,6 +29,6 @@ def run_units(plan: Plan, units: Sequence[Unit], display: Display) -> list[Failu
 
 
 @contextmanager
-def pool_workers(setup: Setup, display: Display, name: str) -> Iterator[Workers]:
+def pool_workers(setup: Setup, display: Display, name: str) -> Iterator[LocalWorkers]:
     """A worker in this process for the time of the block."""
     yield LocalWorkers(setup, partial(display.update, name))

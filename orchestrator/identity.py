@@ -15,6 +15,7 @@ from typing import Any
 from orchestrator import __version__
 from orchestrator.components import Component, locate, plugin_strategies
 from orchestrator.config import Experiment
+from orchestrator.errors import RunError
 
 ROOMS = ("orchestrator", "tasks", "strategies", "configs")
 HOME = Path(__file__).resolve().parents[1]
@@ -36,6 +37,17 @@ def code_fingerprint(parts: tuple[str, ...] = ROOMS) -> str:
         for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             digest.update(path.relative_to(HOME).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def require_same_sources(code: str, home: str) -> None:
+    """RunError where this process runs other sources than the command, whose lie in ``home``."""
+    here = code_fingerprint()
+    if here != code:
+        raise RunError(
+            f"cluster: a worker runs other sources ({here}, in {HOME}) than the command ({code}, in {home}); install "
+            "the same version on every node, or start 'python -m orchestrator' where the tree is the job's working "
+            "directory; if the sources were edited just now, type the same command again"
+        )
 
 
 def plugin_fingerprint(kind: str, component: Component) -> str:
@@ -149,7 +161,7 @@ def environment(manifest_images: Mapping[str, int], data: Component, gpu: str | 
         "python": platform.python_version(),
         **versions,
         "platform": platform.platform(),
-        "cpu": _cpu(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "gpu": gpu,
         "code": code_fingerprint(),
@@ -158,7 +170,8 @@ def environment(manifest_images: Mapping[str, int], data: Component, gpu: str | 
     }
 
 
-def _cpu() -> str:
+def processor() -> str:
+    """The name of this machine's processor."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(encoding="utf-8").splitlines():

@@ -23,6 +23,7 @@ from orchestrator.errors import ConfigError
 from strategies import STRATEGIES
 from strategies.base import Strategy, View
 from strategies.sample_pool import SampleNetwork, sample_images
+from tasks.geometry import Size
 from tasks.seeding import Rngs
 from tasks.types import Prediction
 
@@ -120,7 +121,7 @@ def _described(offer: Offer, strategy: Strategy) -> Listed:
     reads = tuple(dict.fromkeys(head for turn in turns for head in _names(turn.reads)))
     views = tuple(dict.fromkeys(view for turn in turns for view in turn.views))
     scores_labeled = any(turn.scores_labeled for turn in turns)
-    costs = tuple(dict.fromkeys(_cost(turn) for turn in turns))
+    costs = tuple(dict.fromkeys(cost_of(turn) for turn in turns))
     return Listed(offer, "", (), reads, views, scores_labeled, costs)
 
 
@@ -130,36 +131,37 @@ def _names(reads: Any) -> tuple[str, ...]:
     return reads
 
 
-def _cost(strategy: Strategy) -> Cost:
-    """Every view is rendered, from an image in which nothing is detected and from one that is full of objects."""
+def cost_of(strategy: Strategy, size: Size = SIZE) -> Cost:
+    """What an image of H, W takes: every view is rendered, once with nothing detected and once full of objects."""
     passes = 1.0 if strategy.reads else 0.0
     crops = []
     for view in dict.fromkeys(strategy.views):
-        count, height, width = _rendered(view, _nothing() if view.after else None)
-        most = _rendered(view, _crowd()) if view.after else (count, height, width)
-        passes += count * height * width / (SIZE[0] * SIZE[1])
+        count, height, width = _rendered(view, size, _nothing(size) if view.after else None)
+        most = _rendered(view, size, _crowd(size)) if view.after else (count, height, width)
+        passes += count * height * width / (size[0] * size[1])
         if most[0] > count:
             crops.append(Crops(most[0] - count, *most[1:]))
-    return Cost(round(passes, 4), tuple(crops))
+    return Cost(round(passes, 9), tuple(crops))
 
 
-def _rendered(view: View, plain: Sequence[Prediction] | None) -> tuple[int, int, int]:
+def _rendered(view: View, size: Size, plain: Sequence[Prediction] | None) -> tuple[int, int, int]:
     """How many images a view makes of one, and their height and width."""
     with torch.inference_mode():
-        shown = view.render(sample_images(1, *SIZE), {}, plain, Rngs(("listing",), [0]), torch.full((3,), 0.5))
+        shown = view.render(sample_images(1, *size), {}, plain, Rngs(("listing",), [0]), torch.full((3,), 0.5))
     count, _, height, width = shown.images.shape
     return count, height, width
 
 
 @cache
-def _nothing() -> list[Prediction]:
-    return SampleNetwork(min_score=2.0).predict(sample_images(1, *SIZE))
+def _nothing(size: Size) -> list[Prediction]:
+    return SampleNetwork(min_score=2.0).predict(sample_images(1, *size))
 
 
 @cache
-def _crowd() -> list[Prediction]:
-    [plain] = SampleNetwork(min_score=0.0).predict(sample_images(1, *SIZE))
-    found = plain.detections.keep(torch.arange(MOST))
+def _crowd(size: Size) -> list[Prediction]:
+    [plain] = SampleNetwork(min_score=0.0).predict(sample_images(1, *size))
+    found = plain.detections
+    found = found.keep(torch.arange(MOST) % len(found.scores))  # small images hold fewer cells
     sure = dataclasses.replace(found, scores=torch.ones_like(found.scores), probs=torch.ones_like(found.probs))
     return [dataclasses.replace(plain, outputs={**plain.outputs, "detection": sure})]
 

@@ -1,5 +1,7 @@
 """Workers in this process: no Ray, a debugger steps through everything. Public: tests and notebooks use it too."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +25,18 @@ class LocalWorkers:
 
     def __init__(self, setup: Setup, progress: Progress = quiet) -> None:
         self.worker = Worker(setup, progress)
+
+    def turn_to(self, setup: Setup, unit: str) -> None:
+        """Work for another unit from now on."""
+        self.worker = Worker(setup, self.worker.progress)
+
+    def use(self, count: int) -> None:
+        """There is but one."""
+        assert count == 1
+
+    def each(self, method: str, *arguments: Any) -> list[Any]:
+        """The worker's answer."""
+        return [getattr(self.worker, method)(*arguments)]
 
     def fit(self, job: FitJob) -> Fitted:
         return self.worker.fit(job)

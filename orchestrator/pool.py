@@ -33,8 +33,9 @@ class Pool:
     def initial(cls, keys: NDArray[np.uint64], tasks: Sequence[str], count: int, seed: int) -> Self:
         """The ledger of cycle 0: ``count`` images drawn by hash, the same for every arm of a seed."""
         pool = cls.empty(keys, tasks)
-        drawn = np.lexsort((keys, uniforms(keys, seed, -1)))[: min(count, len(keys))]
-        return pool._label(np.sort(drawn), np.arange(len(pool.tasks)), HUMAN, 0)
+        drawn = lowest(uniforms(keys, seed, -1), count)
+        pool.source[drawn], pool.cycle[drawn] = HUMAN, 0
+        return pool
 
     def buy(self, bought: Mapping[int, Sequence[str]], cycle: int) -> Self:
         """The ledger after a purchase: {key: tasks}. ValueError for unknown keys and labels that are known already."""
@@ -70,18 +71,13 @@ class Pool:
         """Images with a human label, for each task (pseudo-labels do not count as labeled)."""
         return {t: int((self.source[:, i] == HUMAN).sum()) for i, t in enumerate(self.tasks)}
 
-    def _label(self, rows: NDArray[np.int64], columns: NDArray[np.int64], source: int, cycle: int) -> Self:
-        new = replace(self, source=self.source.copy(), cycle=self.cycle.copy())
-        new.source[np.ix_(rows, columns)] = source
-        new.cycle[np.ix_(rows, columns)] = cycle
-        return new
-
-    def table(self) -> pa.Table:
-        """The ledger as parquet columns: key, and source and cycle of each task."""
-        columns = {"key": pa.array(self.keys)}
+    def table(self, start: int = 0, stop: int | None = None) -> pa.Table:
+        """The ledger, or these rows of it, as parquet columns: key, and source and cycle of each task."""
+        part = slice(start, stop)
+        columns = {"key": pa.array(self.keys[part])}
         for i, task in enumerate(self.tasks):
-            columns[f"{task}.source"] = pa.array(self.source[:, i])
-            columns[f"{task}.cycle"] = pa.array(self.cycle[:, i])
+            columns[f"{task}.source"] = pa.array(self.source[part, i])
+            columns[f"{task}.cycle"] = pa.array(self.cycle[part, i])
         return pa.table(columns)
 
     @classmethod
@@ -94,3 +90,15 @@ class Pool:
             np.stack([table[f"{t}.source"].to_numpy() for t in tasks], 1),
             np.stack([table[f"{t}.cycle"].to_numpy() for t in tasks], 1),
         )
+
+
+def lowest(values: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
+    """``[N]`` True for the ``count`` lowest values (all, where there are fewer); of equal ones the first."""
+    if count >= len(values):
+        return np.ones(len(values), bool)
+    if count <= 0:
+        return np.zeros(len(values), bool)
+    last = np.partition(values, count - 1)[count - 1]
+    chosen: NDArray[np.bool_] = values < last
+    chosen[np.flatnonzero(values == last)[: count - np.count_nonzero(chosen)]] = True
+    return chosen

@@ -1,11 +1,10 @@
 """Score one pool with several strategies in one pass: a model and a pool in, the list out."""
 
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,11 +20,15 @@ from rich.table import Table
 from orchestrator.checkpoints import Card, load_model
 from orchestrator.components import Component, make
 from orchestrator.errors import ConfigError, RunError
-from orchestrator.identity import code_fingerprint
+from orchestrator.identity import HOME, code_fingerprint
 from orchestrator.scoring import Plan, check_plan
 from orchestrator.store import fingerprint, read_table, write_table
 from orchestrator.workers import Bought, Scored, ScoreJob, SelectJob, Setup, Workers, ranges
+from tasks.data.concurrent import in_order
+from tasks.data.files import Place, relative_uri, remove_tree, version
 from tasks.data.manifest import NAME, SPLITS, Manifest, Record, write_manifest
+from tasks.data.objects import S3Path
+from tasks.data.s3 import AT_FAULT
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -46,10 +49,10 @@ class PoolScores:
 
 
 def score_pool(
-    checkpoint: Path,
-    data: Path,
+    checkpoint: Place,
+    data: Place,
     strategies: Sequence[str],
-    out: Path,
+    out: Place,
     make_workers: Maker,
     *,
     top: int = 10,
@@ -67,20 +70,20 @@ def score_pool(
     """
     components = named(strategies)
     model, card = load_model(checkpoint)
-    _check_strategies(components, model, seed)
+    check_strategies(components, model, seed)
     if out.is_dir():
         raise ConfigError(f"--out {out}: is a folder; expected the name of a parquet file: add one")
     work = out.with_name(f"{out.name}.parts")
     _check_split(data, split)
     manifest = pool_manifest(data, card, work)
-    _check_manifest(manifest, card, getattr(model, "stride", None))
+    check_manifest(manifest, card, getattr(model, "stride", None))
     rows = _rows(manifest, split, data)
     setup = Setup(
         manifest=str(manifest.base), tasks={task: {} for task in card.tasks}, model=card.model,
         weighting=Component("equal"), batch=batch, shard=shard, threads=threads, cache=0, gpu=gpu,
-        code=code_fingerprint(),
+        code=code_fingerprint(), home=str(HOME),
     )  # fmt: skip
-    weights = [str(checkpoint.absolute()), checkpoint.stat().st_mtime_ns]
+    weights = [str(checkpoint.absolute()), version(checkpoint)]
     stamp = [*weights, manifest.fingerprint, split, seed, batch, shard, setup.code]
     options = {name: [c.name, dict(c.options)] for name, c in components.items()}
     job = ScoreJob(
@@ -99,7 +102,7 @@ def score_pool(
     parts = [work / "scores" / f"shard_{i:05d}.parquet" for i in range(len(ranges(len(rows), shard)))]
     table = _ranked(pa.concat_tables([read_table(path).replace_schema_metadata(None) for path in parts]), picks)
     write_table(out, table)
-    shutil.rmtree(work, ignore_errors=True)
+    remove_tree(work)
     return PoolScores(table, tuple(components), scored)
 
 
@@ -135,7 +138,7 @@ def named(strategies: Sequence[str], option: str = "--strategy ") -> dict[str, C
     return found
 
 
-def _check_strategies(components: Mapping[str, Component], model: Any, seed: int) -> None:
+def check_strategies(components: Mapping[str, Component], model: Any, seed: int) -> None:
     """Refuse before the pool is read what could not be carried out: unknown names, options, and absent heads."""
     made = {name: make("strategy", one, f"--strategy {one.name}") for name, one in components.items()}
     try:
@@ -144,7 +147,7 @@ def _check_strategies(components: Mapping[str, Component], model: Any, seed: int
         raise ConfigError(f"--strategy: {error}") from error
 
 
-def _check_manifest(manifest: Manifest, card: Card, stride: int | None) -> None:
+def check_manifest(manifest: Manifest, card: Card, stride: int | None) -> None:
     """ConfigError where a prepared pool does not fit the checkpoint."""
     if manifest.classes != card.classes:
         raise ConfigError(
@@ -159,7 +162,7 @@ def _check_manifest(manifest: Manifest, card: Card, stride: int | None) -> None:
         )
 
 
-def _check_split(data: Path, split: str) -> None:
+def _check_split(data: Place, split: str) -> None:
     if split not in SPLITS:
         raise ConfigError(f"--split {split}: no such split; expected one of {', '.join(SPLITS)}: choose one")
     if split != "train" and data.is_dir() and not (data / NAME).is_file():
@@ -168,14 +171,14 @@ def _check_split(data: Path, split: str) -> None:
         )
 
 
-def _rows(manifest: Manifest, split: str, data: Path) -> NDArray[np.int64]:
+def _rows(manifest: Manifest, split: str, data: Place) -> NDArray[np.int64]:
     rows = manifest.rows(split)
     if not len(rows):
         raise ConfigError(f"--split {split}: {data} has no image of it; expected at least one: choose another split")
     return rows
 
 
-def pool_manifest(data: Path, card: Card, work: Path) -> Manifest:
+def pool_manifest(data: Place, card: Card, work: Place) -> Manifest:
     """The manifest of a prepared folder, or one made from a folder of images."""
     if not data.is_dir():
         raise ConfigError(f"{data}: no such folder; expected a folder of images, or one that 'mtal prepare' wrote")
@@ -184,7 +187,7 @@ def pool_manifest(data: Path, card: Card, work: Path) -> Manifest:
             return Manifest.open(data)
         except ValueError as error:
             raise RunError(str(error)) from error
-    paths = sorted(p for p in data.rglob("*") if p.suffix.lower() in IMAGES)
+    paths = sorted(_images(data))
     if not paths:
         raise ConfigError(
             f"{data}: holds no image ({', '.join(IMAGES)}) and no manifest.parquet; give the folder of the pool"
@@ -194,13 +197,14 @@ def pool_manifest(data: Path, card: Card, work: Path) -> Manifest:
             f"{data}: the checkpoint was trained without data.size; prepare the pool first with 'mtal prepare'"
         )
     records = (
-        Record(id=p.relative_to(data).as_posix(), uri=str(p.absolute()), size=_size(p), split="train") for p in paths
+        Record(id=relative_uri(path, data), uri=str(path.absolute()), size=size, split="train")
+        for path, size in in_order(paths, _size, 16 if isinstance(data, S3Path) else 1)
     )
     is_new = not work.exists()
     try:
         write_manifest(work / NAME, records, card.classes, [255] * 256, card.size)
     except (RunError, OSError) as error:
-        if is_new and work.is_dir():
+        if is_new and isinstance(work, Path) and work.is_dir():
             work.rmdir()
         if isinstance(error, OSError):
             error.filename = error.filename or str(work)
@@ -208,12 +212,21 @@ def pool_manifest(data: Path, card: Card, work: Path) -> Manifest:
     return Manifest.open(work)
 
 
-def _size(path: Path) -> tuple[int, int]:
+def _images(data: Place) -> Iterator[Place]:
+    """The images below a folder: objects are listed a page at a time, each once."""
+    below: Iterator[Place] = data.walk() if isinstance(data, S3Path) else data.rglob("*")
+    return (path for path in below if PurePosixPath(path.name).suffix.lower() in IMAGES)
+
+
+def _size(path: Place) -> tuple[int, int]:
     """H, W of an image as it is shown; reads only its head."""
     try:
-        with Image.open(path) as image:
+        opened: Any = path.open("rb")
+        with opened as file, Image.open(file) as image:
             turned = image.getexif().get(Base.Orientation, 1) >= 5  # a photo that is shown lying on its side
             return (image.width, image.height) if turned else (image.height, image.width)
+    except AT_FAULT:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise RunError(f"{path}: is not a readable image; expected a whole one: repair or remove it") from error
 

@@ -3,16 +3,17 @@
 import csv
 import os
 import tempfile
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, TextIO
 
 from tasks.classes import ClassMap
 from tasks.data.checks import IMAGE_KINDS, Checked, Finding, Together, check_record
+from tasks.data.concurrent import in_order
 from tasks.data.files import Place, resolve, staged
 from tasks.data.manifest import NAME, Adapter, Record, write_manifest
 from tasks.data.objects import S3Path
@@ -77,6 +78,8 @@ def prepare(
         raise ValueError(f"prepare: on_error is {on_error!r}; expected 'refuse' or 'skip'")
     if isinstance(folder, Path):
         return _prepared(adapter, folder, folder, on_error, progress, threads)
+    (folder / ".writable").write_bytes(b"")  # who may not write there shall hear it before all images are read
+    (folder / ".writable").unlink()
     with tempfile.TemporaryDirectory(prefix="mtal-data-") as scratch:
         return _prepared(adapter, Path(scratch), folder, on_error, progress, threads)
 
@@ -94,7 +97,9 @@ def _prepared(
     classes, lut = adapter.classes(), adapter.semantic_lut()
     check = partial(_checked, base=local, folder=folder, classes=classes, lut=lut)
     with staged(problems) as draft, draft.open("w", newline="") as file:
-        checked = _in_order(adapter.records(local), check, threads or _threads(folder))
+        records = adapter.records(local)
+        first = list(islice(records, 1))
+        checked = in_order(chain(first, records), check, threads or _threads(local, folder, first))
         usable = _usable(checked, report, _writer(file), progress)
         try:
             write_manifest(folder / NAME, _unless(usable, report, folder, on_error), classes, lut, adapter.size)
@@ -107,9 +112,10 @@ def _prepared(
     return report
 
 
-def _threads(folder: Place) -> int:
+def _threads(local: Path, folder: Place, first: Sequence[Record]) -> int:
     """Threads that check: as many as decode at a time, and more where they mostly wait for a server."""
-    return 16 if isinstance(folder, S3Path) else min(8, os.cpu_count() or 1)
+    places = [folder, *(resolve(record.uri, local) for record in first)]
+    return 16 if any(isinstance(one, S3Path) for one in places) else min(8, os.cpu_count() or 1)
 
 
 def _checked(record: Record, base: Path, folder: Place, classes: ClassMap, lut: Sequence[int]) -> Checked:
@@ -120,22 +126,6 @@ def _checked(record: Record, base: Path, folder: Place, classes: ClassMap, lut: 
             if uri is not None and isinstance(path := resolve(uri, base), Path) and path.is_relative_to(base):
                 (folder / uri).write_file(path)
     return found
-
-
-def _in_order(
-    records: Iterator[Record], check: Callable[[Record], Checked], threads: int
-) -> Iterator[tuple[Record, Checked]]:
-    """Each record with what is left of it, in order; images are decoded on some threads, a few ahead."""
-    waiting: deque[tuple[Record, Future[Checked]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for record in records:
-            waiting.append((record, pool.submit(check, record)))
-            if len(waiting) > 4 * threads:
-                first, found = waiting.popleft()
-                yield first, found.result()
-        while waiting:
-            first, found = waiting.popleft()
-            yield first, found.result()
 
 
 def _usable(

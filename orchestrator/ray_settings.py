@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from pathlib import Path
 
 
 def set_environment(address: str) -> None:
@@ -18,5 +19,13 @@ def set_environment(address: str) -> None:
             "RAY_AUTH_TOKEN": secrets.token_hex(32),  # of this command alone; never written down
             "RAY_NUM_REDIS_GET_RETRIES": "90",  # seconds that a busy machine may take to start
         }
+    elif _has_token():
+        defaults["RAY_AUTH_MODE"] = "token"  # Ray's clients would not send it; a cluster that asks for none ignores it
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+
+
+def _has_token() -> bool:
+    """Whether this user has a token of a cluster where Ray looks for one."""
+    named = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return named or (Path.home() / ".ray" / "auth_token").is_file()

@@ -21,8 +21,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.components import attribute
 from orchestrator.dispatch import Dispatch
-from orchestrator.errors import MtalError, RunError, TrialError
-from orchestrator.identity import HOME, code_fingerprint
+from orchestrator.errors import MtalError, TrialError
+from orchestrator.identity import require_same_sources
 from orchestrator.workers import (
     Bought,
     ExplainJob,
@@ -79,13 +79,7 @@ class WorkerProcess:
 
     def _made(self, setup: Setup) -> Any:
         sys.path[:0] = [p for p in self._paths if p not in sys.path]
-        here = code_fingerprint()
-        if here != setup.code:
-            raise RunError(
-                f"cluster: a worker runs other sources ({here}, in {HOME}) than the command ({setup.code}); "
-                "install the same version on every node, or submit the tree as the job's working directory; if the "
-                "sources were edited just now, type the same command again"
-            )
+        require_same_sources(setup.code, setup.home)
         return attribute("orchestrator.worker:Worker")(setup, self._progress)
 
     def _progress(self, phase: str, done: int, total: int) -> None:
@@ -119,10 +113,27 @@ class RayWorkers:
         self._cpus, self._gpus, self._max_failures = cpus, gpus, max_failures
         self.turn_to(setup, unit)
         self._actors = [self._start(i) for i in range(count)]
+        self._used = count
 
     def turn_to(self, setup: Setup, unit: str) -> None:
         """Work for another unit from now on."""
         self._setup, self._unit, self._left = setup, unit, self._max_failures
+
+    def use(self, count: int) -> None:
+        """Give shards to the first ``count`` workers only."""
+        self._used = count
+
+    def each(self, method: str, *arguments: Any) -> list[Any]:
+        """The answers of all workers in use, one each. TrialError where one is dead."""
+        try:
+            return list(ray.get([self._ask(index, method, *arguments) for index in range(self._used)]))
+        except RayTaskError as error:
+            raise _cause(error) from error
+        except RayError as error:
+            raise TrialError(
+                f"{self._unit}: a worker died ({type(error).__name__}); look at the memory of the nodes, then type the "
+                "same command again"
+            ) from error
 
     def _start(self, index: int) -> ActorHandle:
         place = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=index + 1)
@@ -155,7 +166,7 @@ class RayWorkers:
         """
         books, answers, halved = Dispatch(len(calls), self._max_failures), [None] * len(calls), set[int]()
         running: dict[ray.ObjectRef, int] = {}
-        starting = {actor.__ray_ready__.remote(): index for index, actor in enumerate(self._actors)}
+        starting = {actor.__ray_ready__.remote(): index for index, actor in enumerate(self._actors[: self._used])}
         while not books.finished:
             while (pair := books.next(time.monotonic())) is not None:
                 worker, call = pair

@@ -20,6 +20,7 @@ from orchestrator.report import write_report
 from orchestrator.store import RunFolder, commit, fingerprint, read_json, write_json, write_table
 from orchestrator.trials import Failure, Plan, Unit, initial_folder, is_done
 from tasks.base import Metric, Model, Task
+from tasks.classes import ClassMap
 from tasks.data.files import Place, place, remove_tree
 from tasks.data.manifest import Manifest
 
@@ -38,6 +39,8 @@ def prepare_data(
     """Check a data set and write its manifest; the folder and what was found. ConfigError when it is refused."""
     adapter = make("data", experiment.data, "data")
     folder = folder or _data_folder(experiment)
+    if why := absent_data(experiment.data):
+        raise ConfigError(why)
     with _data_faults(folder):
         report = prepare(adapter, folder, on_error, lambda done: told(experiment.data.name, "prepare", done, 0))
     return folder.absolute(), report
@@ -65,6 +68,26 @@ def _prepared(experiment: Experiment, told: Told) -> Place:
     return folder.absolute()
 
 
+def prepared(experiment: Experiment) -> Manifest | None:
+    """The manifest of an experiment's data, where they are prepared."""
+    folder = _data_folder(experiment)
+    if not (folder / "manifest.parquet").is_file():
+        return None
+    with _data_faults(folder):
+        return Manifest.open(folder)
+
+
+def absent_data(data: Component) -> str:
+    """What to do about a data set that is not where the configuration says; "" where it is."""
+    root = data.options.get("root")
+    if not isinstance(root, str) or "://" in root or Path(root).is_dir():
+        return ""
+    return (
+        f"data: {root}: no such folder; expected the data set {data.name!r} in it: get it, and set data.root to where "
+        f"it lies (--set data.root=/path/to/it)"
+    )
+
+
 def _output(experiment: Experiment) -> Place:
     """Where all runs lie. ConfigError where that is no place."""
     try:
@@ -88,7 +111,7 @@ def planned(experiment: Experiment, told: Told, paths: Sequence[str] = ()) -> Pl
     folder = _prepared(experiment, told)
     with _data_faults(folder):
         manifest = Manifest.open(folder)
-        counts = {split: len(manifest.rows(split)) for split in ("train", "val", "test")}
+        counts = {split: manifest.count(split) for split in ("train", "val", "test")}
     needed = {"train": "the pool"}
     if any(one.train.chooses for one in (experiment, *(arm(experiment, name) for name in experiment.arms))):
         needed["val"] = "to choose checkpoints by"
@@ -106,15 +129,17 @@ def planned(experiment: Experiment, told: Told, paths: Sequence[str] = ()) -> Pl
         str(manifest.base),
         identity.code_fingerprint(),
         tuple(paths),
+        str(identity.HOME),
     )
 
 
 def check(experiment: Experiment) -> None:
-    """Build every component of every arm, and see that strategies read only what their model provides."""
+    """Build every component of every arm, and see that strategies read only what their model provides.
+
+    The data are looked at only where their classes stand in them.
+    """
     loggers.check(experiment.loggers)
-    adapter = make("data", experiment.data, "data")
-    with _data_faults(Path(experiment.data.name)):
-        classes = adapter.classes()
+    classes, adapter = classes_of(experiment.data), make("data", experiment.data, "data")
     for name in experiment.arms:
         own = arm(experiment, name)
         place = f"arms.{name}"
@@ -138,6 +163,17 @@ def check(experiment: Experiment) -> None:
                 f"data.size: found {list(size)}; expected multiples of {stride}, the stride of the model "
                 f"{own.model.name!r}: choose such a size"
             )
+
+
+def classes_of(data: Component) -> ClassMap:
+    """The classes of a data set; ConfigError where they cannot be known."""
+    adapter = make("data", data, "data")
+    try:
+        with _data_faults(Path(data.name)):
+            found: ClassMap = adapter.classes()
+    except ConfigError as error:
+        raise ConfigError(absent_data(data) or str(error)) from error
+    return found
 
 
 def _check_model(model: Any, own: Experiment, place: str) -> None:
@@ -168,7 +204,7 @@ def run(plan: Plan, execute: Executor, fresh: Sequence[str] = ()) -> tuple[Place
         _refuse_changes(plan)
         folder.write_experiment(plain(experiment))
         manifest = Manifest.open(place(plan.manifest))
-        images = {split: len(manifest.rows(split)) for split in ("train", "val", "test")}
+        images = {split: manifest.count(split) for split in ("train", "val", "test")}
         write_json(folder.environment, identity.environment(images, experiment.data, _gpu()))
         failures = _shared_fits(plan, execute)
         trials = [Unit("arm", name, seed) for seed in experiment.seeds for name in experiment.arms]

@@ -1,6 +1,7 @@
 """Scores one batch of images under all strategies of a plan: shared forward passes, two waves, scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from math import inf, isnan
 
@@ -85,15 +86,18 @@ def score_batch(
     classes: ClassMap,
     plan: Plan,
     crop_chunk: int = 256,
+    phase: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext(),
 ) -> BatchScores:
     """Scores of B images under every strategy of the plan.
 
     ``images [B, 3, H, W]``, or None where ``needs_images(plan)`` is False. Given equal predictions a score is the same
-    in any batch and beside any other strategies. ValueError, naming strategy and image, for NaN and +inf.
+    in any batch and beside any other strategies. ValueError, naming strategy and image, for NaN and +inf. ``phase``
+    is entered with "forward" (views and passes) and "scores" (the strategies' arithmetic).
     """
-    glance = _look(model, images, inputs, ids, keys, classes, plan, crop_chunk)
+    with phase("forward"):
+        glance = _look(model, images, inputs, ids, keys, classes, plan, crop_chunk)
     scores: dict[str, list[Score]] = {}
-    with torch.inference_mode():
+    with torch.inference_mode(), phase("scores"):
         for name, strategy in plan.active.items():
             scores[name] = strategy.score_batch(glance.seen, Rngs((plan.seed, plan.cycle, name), keys))
             _refuse_bad(name, scores[name], ids)

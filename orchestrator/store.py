@@ -9,10 +9,11 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from orchestrator.errors import RunError
 from orchestrator.lease import leased
 from tasks.data.files import Place, staged
 from tasks.data.objects import S3Path
+from tasks.data.s3 import StorageError, StorageRefused
 
 
 def canonical(value: Any) -> str:
@@ -89,6 +91,16 @@ def write_table(path: Place, table: pa.Table, sorted_by: str | None = None) -> N
     order = [pq.SortingColumn(table.column_names.index(sorted_by))] if sorted_by is not None else None
     with replacing(path) as temporary:
         pq.write_table(table, temporary, sorting_columns=order)
+
+
+def write_tables(path: Place, tables: Iterable[pa.Table]) -> None:
+    """Tables of one schema after each other, at least one, each a row group: they need not fit in memory together."""
+    stream = iter(tables)
+    with replacing(path) as temporary:
+        first = next(stream)
+        with pq.ParquetWriter(temporary, first.schema) as writer:
+            for table in chain([first], stream):
+                writer.write_table(table)
 
 
 def read_json(path: Place) -> Any:
@@ -221,6 +233,8 @@ class RunFolder:
         """
         if isinstance(self.root, S3Path):
             with leased(self.root / ".lock"):
+                with suppress(StorageRefused, StorageError):  # not all may, and not every server can
+                    self.root.abort_uploads()  # of a command that was killed
                 yield
             return
         self.root.mkdir(parents=True, exist_ok=True)

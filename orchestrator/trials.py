@@ -45,6 +45,7 @@ class Plan:
     manifest: str  # absolute path or uri of the prepared data
     code: str
     paths: tuple[str, ...] = ()  # folders of the user's own modules
+    home: str = ""  # where the sources of the command lie
 
     @property
     def folder(self) -> RunFolder:
@@ -71,6 +72,7 @@ class Plan:
             cache=own.cluster.cache_mib << 20,
             gpu=own.cluster.gpus_per_worker > 0,
             code=self.code,
+            home=self.home,
         )
 
 

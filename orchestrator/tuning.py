@@ -30,11 +30,12 @@ from orchestrator.cycle import Cycle
 from orchestrator.display import Display
 from orchestrator.errors import ConfigError, MtalError, RunError
 from orchestrator.head_watch import Head, watched
+from orchestrator.identity import require_same_sources
 from orchestrator.ray_workers import LOOK, WAITING, BoardActor, RayWorkers
 from orchestrator.room import check_room
 from orchestrator.store import write_text
 from orchestrator.trials import Failure, Plan, Unit, carry_out
-from orchestrator.workers import Setup, Workers
+from orchestrator.workers import Setup
 
 DRIVER = 0.001  # CPUs of a trial's own process: it only directs
 SILENT = 30.0  # seconds without a word of any worker before the command looks for the reason
@@ -112,7 +113,7 @@ def run_units(plan: Plan, units: Sequence[Unit], display: Display) -> list[Failu
 
 
 @contextmanager
-def pool_workers(setup: Setup, display: Display, name: str, needs: Cluster) -> Iterator[Workers]:
+def pool_workers(setup: Setup, display: Display, name: str, needs: Cluster) -> Iterator[RayWorkers]:
     """Actors on a placement group of their own for the time of the block."""
     await_room(needs, display)
     board = _board()
@@ -143,7 +144,7 @@ def await_room(needs: Cluster, display: Display) -> None:
     Where nodes are to come, the bundles of one trial are asked for, which is what an autoscaler looks at.
     """
     try:
-        return check_room(_nodes(), needs)
+        return check_room(nodes(), needs)
     except ConfigError:
         if not needs.wait_minutes:
             raise
@@ -153,12 +154,13 @@ def await_room(needs: Cluster, display: Display) -> None:
             display.update("the cluster", f"{WAITING}, {waited // 60} of {needs.wait_minutes:g} minutes", 0, 0)
             if group.wait(LOOK):
                 return None
-        return check_room(_nodes(), needs)
+        return check_room(nodes(), needs)
     finally:
         ray.util.remove_placement_group(group)
 
 
-def _nodes() -> list[dict[str, float]]:
+def nodes() -> list[dict[str, float]]:
+    """What each living node offers: {"CPU": .., "GPU": .., ..}."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
@@ -192,6 +194,7 @@ class TuneTrial(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         try:
             if self._work is None:
+                require_same_sources(self._plan.code, self._plan.home)
                 self._work = carry_out(self._plan, self._unit, self._serving())
             done = next(self._work, None)
         except MtalError as error:

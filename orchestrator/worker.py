@@ -23,6 +23,7 @@ from orchestrator.components import Component, make
 from orchestrator.errors import ConfigError, MtalError, RunError
 from orchestrator.evaluation import evaluate, figures, merged, selection_score
 from orchestrator.gallery import GalleryEntry, panel, write_gallery
+from orchestrator.meter import Meter, Reading
 from orchestrator.scored import ScoredShard
 from orchestrator.scoring import Plan, explain_batch, needs_images, score_batch, score_rows
 from orchestrator.store import read_metadata, write_table
@@ -68,6 +69,10 @@ class Readable:
         except (ValueError, OSError) as error:
             raise RunError(f"data: {error}") from error
 
+    def expect(self, rows: Sequence[int]) -> None:
+        """These rows will be asked for next."""
+        self.samples.expect(rows)
+
 
 class Worker:
     """Holds the data and the last used model of one process."""
@@ -90,6 +95,7 @@ class Worker:
             name: make("task", Component(name, options), f"tasks.{name}") for name, options in setup.tasks.items()
         }
         self.cache = Cache(setup.cache)
+        self.meter = Meter()
         self._held: tuple[tuple[str, str], nn.Module] | None = None
         self._door: socket.socket | None = None
 
@@ -129,17 +135,23 @@ class Worker:
             save_model(folder / "model.pt", candidate, card)
 
         first = seat is None or seat.rank == 0
-        data = fitting.Data(self.samples(job.rows), job.rows, job.has, self.names, self.classes)
+        labeled = self.samples(job.rows)
+        data = fitting.Data(labeled, job.rows, job.has, self.names, self.classes, labeled.expect)
         door, self._door = self._door, None
+        self.meter.fit()
         with joined(seat, self.device, door) as group:
             best, skipped = fitting.fit(
                 model, weighting, data, job.train, steps=job.steps, seed=job.seed, cycle=job.cycle, folder=folder,
                 judge=judge if first else _unjudged, keep=keep if first else _unkept,
-                progress=self.progress if first else quiet, group=group,
+                progress=self._stepped if first else quiet, group=group,
             )  # fmt: skip
         if first:
             (folder / "training.pt").unlink(missing_ok=True)
         return Fitted(str(folder / "model.pt"), best.step, skipped, best.figures)
+
+    def _stepped(self, phase: str, done: int, total: int) -> None:
+        self.meter.step()
+        self.progress(phase, done, total)
 
     def count(self, split: str) -> int:
         """Images of a split."""
@@ -162,7 +174,10 @@ class Worker:
 
     def score_shard(self, job: ScoreJob, shard: int) -> tuple[int, float]:
         """Score one shard and write it; (images, forward passes). A shard that is there from the same inputs stays."""
-        path = shard_path(job.folder, shard)
+        with self.meter.phase("shard"):
+            return self._score_shard(job, shard, shard_path(job.folder, shard))
+
+    def _score_shard(self, job: ScoreJob, shard: int, path: Place) -> tuple[int, float]:
         if path.is_file():
             meta = read_metadata(path).metadata or {}
             if meta.get(b"inputs", b"").decode() == job.inputs:
@@ -180,7 +195,8 @@ class Worker:
         table = table.append_column("labeled", pa.array(job.labeled[start:stop][wanted]))
         meta = {"inputs": job.inputs, "images": str(len(table)), "forwards": str(forwards)}
         meta["batch"] = str(self.setup.batch)  # smaller than the configured one after a worker ran out of memory
-        write_table(path, table.replace_schema_metadata(meta), sorted_by="key")
+        with self.meter.phase("write"):
+            write_table(path, table.replace_schema_metadata(meta), sorted_by="key")
         return len(table), forwards
 
     def _told(self, before: int, total: int) -> Progress:
@@ -197,18 +213,29 @@ class Worker:
         parts = [slice(start, start + self.setup.batch) for start in range(0, len(rows), self.setup.batch)]
 
         def read(part: slice) -> Tensor | None:
-            return torch.stack([images[int(row)].image for row in rows[part]]) if look else None
+            with self.meter.phase("read"):
+                return torch.stack([images[int(row)].image for row in rows[part]]) if look else None
 
         with ahead(read, parts) as batches:
-            for part, pixels in batches:
+            for part, pixels in self.meter.waiting("wait", batches):
                 pixels = None if pixels is None else pixels.to(self.device)
                 with self._blamed(plan.active):
-                    answer = score_batch(model, pixels, {}, ids[part], keys[part], self.classes, plan)
+                    answer = score_batch(
+                        model, pixels, {}, ids[part], keys[part], self.classes, plan, phase=self._phase
+                    )
                 forwards += answer.forwards
                 for name, found in answer.scores.items():
                     scores[name] += found
                 told("score", min(part.stop, len(rows)), len(rows))
         return score_rows(scores, ids, keys), forwards
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        """A phase of the meter that ends when the device has done its work."""
+        with self.meter.phase(name):
+            yield
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
 
     @contextmanager
     def _blamed(self, strategies: Mapping[str, Strategy]) -> Iterator[None]:
@@ -269,6 +296,7 @@ class Worker:
         model = self.model(job.checkpoint)
         rows = self.manifest.rows_of(np.array([pick.key for pick in job.picks], np.uint64))
         samples = self.samples(rows, tasks=())
+        samples.expect(rows.tolist())
         entries = []
         for rank, (pick, row) in enumerate(zip(job.picks, rows.tolist(), strict=True)):
             image = samples[row].image
@@ -300,6 +328,17 @@ class Worker:
         if self._held is None or self._held[0] != mark:
             self._held = (mark, load_model(path, self.device)[0])
         return self._held[1]
+
+    def begin(self, checkpoint: str) -> None:
+        """Have the network and the keys ready, and let the meter begin."""
+        self.model(checkpoint)
+        self.manifest.keys()
+        self.rows("train")
+        self.meter.begin()
+
+    def measured(self) -> Reading:
+        """What this process took since then."""
+        return self.meter.reading()
 
     def strategy(self, component: Component, cycle: int) -> Strategy:
         strategy = make("strategy", component, "strategy")

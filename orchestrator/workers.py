@@ -32,6 +32,7 @@ class Setup:
     cache: int  # bytes of decoded images that a worker keeps
     gpu: bool
     code: str  # fingerprint of the sources that the driver runs
+    home: str = ""  # where these lie
 
 
 @dataclass(frozen=True)

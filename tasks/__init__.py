@@ -22,4 +22,6 @@ ADAPTERS = {
     "streets": "tasks.data.streets:Streets",
     "camvid": "tasks.data.camvid:Camvid",
     "coco": "tasks.data.coco:Coco",
+    "nuimages": "tasks.data.nuimages:NuImages",
+    "a9": "tasks.data.a9:A9",
 }

@@ -15,7 +15,12 @@ from orchestrator.display import Display
 HOME = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((HOME / "configs").glob("*.yaml"))
 EMBEDDED = {"streets"}  # data sets that need no files
-IN_SHARED = {"camvid": "data/camvid11", "coco": "data/coco_panoptic70"}  # where the reference material has a data set
+IN_SHARED = {  # where the reference material has a data set, or a few images in its form
+    "camvid": "data/camvid11",
+    "coco": "data/coco_panoptic70",
+    "nuimages": "data/fixtures/nuimages",
+    "a9": "data/fixtures/tum_a9",
+}
 every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 
 
@@ -70,6 +75,10 @@ def test_it_runs_two_steps(path: Path, tmp_path: Path) -> None:
     tree = on_streets(path, (64, 96), output=str(tmp_path), seeds=[0], reference={"steps": 100, "seeds": [0]})
     tree["train"] |= {"steps": 2, "first_steps": 2, "batch": 4}
     tree["active"] |= {"cycles": 1}
+    if "gpus_per_worker" in tree["cluster"]:  # made for a cluster: here is one process without a GPU
+        tree["train"] |= {"processes": 1}
+        tree["cluster"] = {"score_batch": 4}
+        tree["model"] |= {"name": "small"}
     quiet = Display(Console(quiet=True))
     plan = running.planned(experiment_of(tree, path.name), lambda *told: None)
     report, failures = running.run(plan, lambda plan, units: here.run_units(plan, units, quiet))

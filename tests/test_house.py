@@ -13,7 +13,18 @@ ROOMS = ("orchestrator", "tasks", "strategies", "configs")
 SOURCES = sorted(p for room in ROOMS for p in (HOME / room).rglob("*.py"))
 TESTS = sorted((HOME / "tests").rglob("test_*.py"))
 RAY_ROOMS = {"cli", "tuning", "ray_workers", "preparing", "jobs", "bench"}
-TAKES_EXPERIMENT = {"config", "cli", "running", "trials", "tuning", "cycle", "identity", "here"}
+TAKES_EXPERIMENT = {
+    "config",
+    "cli",
+    "running",
+    "trials",
+    "tuning",
+    "cycle",
+    "identity",
+    "here",
+    "planning",
+    "foresight",
+}
 
 
 def name_of(path: Path) -> str:

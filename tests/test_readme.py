@@ -238,8 +238,11 @@ def test_commands_are_understood() -> None:
 def test_a_job_submits_a_command_that_is_understood() -> None:
     """Not run here: that takes a cluster with the jobs server."""
     starts = {"my_experiment": ["mtal"], ".": ["python", "-m", "orchestrator"]}
-    lines = next(b.text for b in BLOCKS if b.kind == "bash").strip().splitlines()
+    typed = [line for b in BLOCKS if b.kind == "bash" for line in b.text.splitlines()]
+    lines = [line for line in typed if line.startswith("ray job")]
     assert len(lines) == len(starts)
+    verbs = [parse(shlex.split(line)[1:]).info_name for line in typed if line.startswith("mtal ")]
+    assert set(verbs) == {"bench", "run", "report", "score", "submit", "status", "stop"}
     for line, (folder, start) in zip(lines, starts.items(), strict=True):
         submit, _, command = line.partition(" -- ")
         assert submit == f"ray job submit --working-dir {folder}"
@@ -342,6 +345,7 @@ def test_the_readme_can_be_followed(tmp_path: Path) -> None:
         ("run demo", shared | built_in),  # under another name
         ("run mine.yaml", {"entropy"}),
         ("run site.yaml", shared | {"random", "boxmask"}),
+        ("run nuimages", set()),  # a dry run
         ("run mine.yaml", {"sure"}),
         ("run own.yaml", shared | {"random", "equal"}),
     ]

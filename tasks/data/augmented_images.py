@@ -36,23 +36,35 @@ class Original:
     annotations: tuple[Annotation, ...]
     categories: Mapping[int, Mapping[str, Any]]  # by id
     first_id: int | None  # of its copies; None = ids are texts
+    images: str = ""  # the folder below the root that file_name is relative to
+    semantic: str = ""  # the folder of semantic maps named as the images; "" = sem_file_name, where there is one
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Its files by the key of the image that names them, relative to the root."""
+        found = {key: str(self.image[key]) for key in FILES if self.image.get(key)}
+        if self.semantic:
+            found["sem_file_name"] = f"{self.semantic}/{PurePosixPath(found['file_name']).with_suffix('.png')}"
+        return {**found, "file_name": f"{self.images}/{found['file_name']}" if self.images else found["file_name"]}
 
     def name_of(self, copy: int, key: str = "file_name") -> str:
-        """Where a copy's file is: ``a/b.jpg`` becomes ``a/b_aug0003.jpg``."""
-        path = PurePosixPath(self.image[key])
-        return str(path.with_name(f"{path.stem}_aug{copy:04d}{path.suffix}"))
+        """What the entry of a copy calls its file."""
+        return named(self.image[key], copy)
 
     def id_of(self, copy: int) -> int | str:
         """The id of a copy."""
         return f"{self.image['id']}_aug{copy:04d}" if self.first_id is None else self.first_id + copy
 
 
+def named(path: str, copy: int) -> str:
+    """Where the file of a copy is: ``a/b.jpg`` becomes ``a/b_aug0003.jpg``."""
+    name = PurePosixPath(path)
+    return str(name.with_name(f"{name.stem}_aug{copy:04d}{name.suffix}"))
+
+
 def check_names(original: Original) -> None:
     """ValueError where a file of an image lies outside of its folder, or could not be written again."""
-    for key in FILES:
-        name = original.image.get(key)
-        if not name:
-            continue
+    for key, name in original.files.items():
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "://" in name:
             raise ValueError(
@@ -68,23 +80,22 @@ def check_names(original: Original) -> None:
 
 def take_over(original: Original, folder: Place) -> None:
     """Copy the files of an original, byte for byte; one that is there stays."""
-    for key in FILES:
-        name = original.image.get(key)
-        if name and not (folder / name).is_file():
+    for name in original.files.values():
+        if not (folder / name).is_file():
             write_bytes(name, folder, read_bytes(name, original.root))
 
 
 def read_scene(original: Original) -> Scene:
     """The image with all its labels; ValueError or OSError name the file or the annotation that cannot be used."""
-    image = original.image
+    image, files = original.image, original.files
     size = image["height"], image["width"]
-    pixels = read_image(image["file_name"], original.root)
-    semantic = image.get("sem_file_name") and read_semantic(image["sem_file_name"], original.root)
-    depth = image.get("depth_file") and read_depth(image["depth_file"], original.root)
+    pixels = read_image(files["file_name"], original.root)
+    semantic = read_semantic(files["sem_file_name"], original.root) if "sem_file_name" in files else None
+    depth = read_depth(files["depth_file"], original.root) if "depth_file" in files else None
     for key, found in zip(FILES, (pixels, semantic, depth), strict=True):
-        if isinstance(found, np.ndarray) and found.shape[:2] != size:
+        if found is not None and found.shape[:2] != size:
             raise ValueError(
-                f"{image[key]}: is {found.shape[0]} x {found.shape[1]} px (H x W); expected {size[0]} x {size[1]}, the "
+                f"{files[key]}: is {found.shape[0]} x {found.shape[1]} px (H x W); expected {size[0]} x {size[1]}, the "
                 "size its image is listed with: correct the file or the list"
             )
     objects = tuple(
@@ -92,7 +103,7 @@ def read_scene(original: Original) -> Scene:
     )
     if len({one.id for one in objects}) < len(objects):
         raise ValueError(f"{original.where}: image {image['id']} has two annotations of one id; expected one each")
-    return Scene(pixels, objects, semantic if semantic is not None else None, depth if depth is not None else None)
+    return Scene(pixels, objects, semantic, depth)
 
 
 def make_copy(
@@ -106,21 +117,19 @@ def make_copy(
     if changed.depth is not None:
         files["depth_file"] = _array(changed.depth)
     for key, data in files.items():
-        write_bytes(original.name_of(copy, key), folder, data)
+        write_bytes(named(original.files[key], copy), folder, data)
     before = {one["id"]: one for one in original.annotations}
     annotations = [annotation_of(one, before[one.id], transform) for one in changed.objects]
     for one in annotations:
         one["image_id"] = original.id_of(copy)
-    return _entry(original, copy, transform, removed, tuple(files)), annotations
+    return _entry(original, copy, transform, removed), annotations
 
 
-def _entry(
-    original: Original, copy: int, transform: Transform, removed: list[Removed], files: tuple[str, ...]
-) -> dict[str, Any]:
+def _entry(original: Original, copy: int, transform: Transform, removed: list[Removed]) -> dict[str, Any]:
     height, width = transform.target
     return {
         **original.image,
-        **{key: original.name_of(copy, key) for key in files},
+        **{key: original.name_of(copy, key) for key in FILES if original.image.get(key)},
         "id": original.id_of(copy),
         "height": height,
         "width": width,

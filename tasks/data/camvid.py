@@ -4,12 +4,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks.classes import ClassMap
 from tasks.data.coco import object_of, read_coco
-from tasks.data.files import check_key, read_json, relative_uri
+from tasks.data.files import check_key, place, read_json, relative_uri, resolve
 from tasks.data.manifest import Record
 
 
@@ -25,7 +25,7 @@ class Camvid:
     but val frames resemble the train frames around them, and figures on val flatter.
     """
 
-    root: str
+    root: str  # a folder, or s3://bucket/prefix
     size: tuple[int, int] | None = None  # H, W on reading
 
     def classes(self) -> ClassMap:
@@ -44,7 +44,7 @@ class Camvid:
 
     def records(self, folder: Path) -> Iterator[Record]:
         """Every image of the three splits."""
-        root = Path(self.root)
+        root = place(self.root)
         labels = {one["id"]: i for i, one in enumerate(self._content["categories"])}
         objects = defaultdict(list)
         for one in self._content["annotations"]:
@@ -56,23 +56,23 @@ class Camvid:
             )
             size = (image["height"], image["width"])
             yield Record(
-                id=Path(image["file_name"]).stem,
-                uri=relative_uri(root / image["file_name"], folder),
+                id=PurePosixPath(image["file_name"]).stem,
+                uri=relative_uri(resolve(image["file_name"], root), folder),
                 size=size,
                 split=split,
                 group=f"{sequence}/{split}",
                 objects=tuple(object_of(one, labels, size) for one in objects[image["id"]]),
-                segmentation=relative_uri(root / semantic, folder),
+                segmentation=relative_uri(resolve(semantic, root), folder),
             )
 
     @cached_property
     def _content(self) -> dict[str, Any]:
-        return read_coco(Path(self.root) / "annotations.json")
+        return read_coco(place(self.root) / "annotations.json")
 
     @cached_property
     def _by_id(self) -> Mapping[int, str]:
         """Value of a semantic map -> class name."""
-        path = Path(self.root) / "classes.json"
+        path = place(self.root) / "classes.json"
         found = {}
         for i, one in enumerate(read_json(path, {"classes": list})["classes"]):
             value = check_key(one, "id", int, f"{path}: classes[{i}]")

@@ -13,13 +13,13 @@ import numpy as np
 from tasks.classes import ClassMap
 from tasks.data.files import Place
 from tasks.data.manifest import SPLITS, ObjectRecord, Record
-from tasks.data.s3 import StorageAway, StorageRefused
+from tasks.data.s3 import AT_FAULT
 from tasks.data.samples import class_ids, read_depth, read_image, read_semantic
 from tasks.geometry import rle_of
 from tasks.seeding import key_of
 
 TOLERANCE = 1.0  # px that a box may reach beyond the image (it is then cut at the border)
-IMAGE_KINDS = ("missing", "undecodable", "size", "semantic", "depth", "split", "duplicate", "scene")
+IMAGE_KINDS = ("missing", "undecodable", "size", "semantic", "depth", "labels", "split", "duplicate", "scene")
 OBJECT_KINDS = ("class", "box", "mask", "keypoints")
 
 
@@ -73,6 +73,8 @@ class Together:
 
 def check_record(record: Record, base: Place, classes: ClassMap, lut: Sequence[int]) -> Checked:
     """What can be used of a record: all its files are read to their end, all its objects looked at."""
+    if record.fault:
+        return Checked(None, (Finding("labels", record.id, record.uri, record.fault),))
     findings = [*_check_image(record, base), *_check_maps(record, base, classes, lut)]
     if findings:
         return Checked(None, tuple(findings))
@@ -94,7 +96,7 @@ def check_record(record: Record, base: Place, classes: ClassMap, lut: Sequence[i
 def _check_image(record: Record, base: Place) -> list[Finding]:
     try:
         found = read_image(record.uri, base).shape[:2]
-    except (StorageAway, StorageRefused):
+    except AT_FAULT:
         raise  # the storage is at fault, not the data set
     except OSError as error:
         return [Finding("missing", record.id, record.uri, str(error))]
@@ -116,7 +118,7 @@ def _check_maps(record: Record, base: Place, classes: ClassMap, lut: Sequence[in
                 values = read_semantic(uri, base)
                 found = values.shape
                 _check_classes(class_ids(values, lut, uri), uri, classes)
-        except (StorageAway, StorageRefused):
+        except AT_FAULT:
             raise
         except OSError as error:
             findings.append(Finding("missing", record.id, uri, str(error)))

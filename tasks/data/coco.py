@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -16,14 +16,25 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tasks.classes import ClassMap
-from tasks.data.files import check_key, read_bytes, read_json, relative_uri, write_bytes
+from tasks.data.concurrent import in_order
+from tasks.data.files import (
+    Place,
+    check_key,
+    place,
+    read_bytes,
+    read_json,
+    relative_uri,
+    resolve,
+)
 from tasks.data.manifest import ObjectRecord, Record
+from tasks.data.semantic_maps import is_newer, write_map
+from tasks.data.splits import check_shares, drawn_split
 from tasks.geometry import mask_box, rle_of, rle_of_mask
-from tasks.seeding import key_of, uniforms
 
 UNLISTED = 254  # in the semantic PNGs made here: a segment that the panoptic JSON does not list; never a class
 _SPLIT = "{split}"
 _NUMBER = (int, float)
+_AHEAD = 8  # panoptic PNGs that are read at a time
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,7 @@ class Coco:
     folder, so their category ids must stay below 254. Thing segments become objects where ``annotations`` is "".
     """
 
-    root: str
+    root: str  # a folder, or s3://bucket/prefix
     annotations: str = "annotations.json"  # JSON of boxes, masks, keypoints; "" = take the objects from ``panoptic``
     images: str = ""  # the folder that file_name is relative to
     splits: Mapping[str, str] = field(default_factory=lambda: {"train": "train", "val": "val"})  # split: word in a path
@@ -59,11 +70,7 @@ class Coco:
     size: tuple[int, int] | None = None  # H, W on reading
 
     def __post_init__(self) -> None:
-        if not (self.validation >= 0 and self.test >= 0 and self.validation + self.test < 1):
-            raise ValueError(
-                f"coco: validation is {self.validation} and test {self.test}; expected shares of train: >= 0, and "
-                f"together below 1"
-            )
+        check_shares("coco", self.validation, self.test)
         if not (self.annotations or self.panoptic):
             raise ValueError("coco: neither annotations nor panoptic is set; expected at least one JSON file")
 
@@ -86,19 +93,28 @@ class Coco:
         names = self.classes().detection
         labels = {one["id"]: names.index(self._name(one)) for one in self._things}
         for split, word in self._words():
-            content = self._read(self.annotations or self.panoptic, word)
-            segments = {}
-            if self.panoptic:
-                listed = self._read(self.panoptic, word) if self.annotations else content
-                segments = {one["image_id"]: one for one in listed["annotations"]}
-            objects = defaultdict(list)
-            for one in content["annotations"] if self.annotations else ():
-                objects[one["image_id"]].append(one)
-            for image in content["images"]:
-                found = self._record(image, objects[image["id"]], labels, split, word, folder)
-                if image["id"] in segments:
-                    found = self._with_panoptic(found, segments[image["id"]], labels, word, folder)
-                yield found
+            yield from self._records(split, word, labels, folder)
+
+    def _records(self, split: str, word: str, labels: Mapping[int, int], folder: Path) -> Iterator[Record]:
+        """The images of one pair of files."""
+        content = self._read(self.annotations or self.panoptic, word)
+        segments = {}
+        if self.panoptic:
+            listed = self._read(self.panoptic, word) if self.annotations else content
+            segments = {one["image_id"]: one for one in listed["annotations"]}
+        objects = defaultdict(list)
+        for one in content["annotations"] if self.annotations else ():
+            objects[one["image_id"]].append(one)
+
+        def record(image: Mapping[str, Any]) -> Record:
+            found = self._record(image, objects.get(image["id"], ()), labels, split, word, folder)
+            listed = segments.get(image["id"])
+            return found if listed is None else self._with_panoptic(found, listed, labels, word, folder)
+
+        if segments:
+            yield from (found for _, found in in_order(content["images"], record, _AHEAD))
+        else:
+            yield from map(record, content["images"])
 
     # ---- one image ----
 
@@ -111,8 +127,8 @@ class Coco:
         word: str,
         folder: Path,
     ) -> Record:
-        root, size = Path(self.root), (image["height"], image["width"])
-        path = root / self.images.replace(_SPLIT, word) / image["file_name"]
+        root, size = place(self.root), (image["height"], image["width"])
+        path = resolve(image["file_name"], resolve(self.images.replace(_SPLIT, word), root))
         semantic = self._semantic(image, word)
         id = relative_uri(path, root)
         group = str(image.get(self.group, "")) if self.group else ""
@@ -133,10 +149,10 @@ class Coco:
 
         Where that is missing or broken it becomes the semantic map itself, and ``prepare`` says what is wrong with it.
         """
-        source = Path(self.root) / self.panoptic.replace(_SPLIT, word)
-        png = source.with_suffix("") / listed["file_name"]
-        made = folder / "semantic" / source.stem / Path(listed["file_name"]).with_suffix(".png")
-        fresh = self.annotations and made.is_file() and _is_newer(made, (source, png))
+        source = resolve(self.panoptic.replace(_SPLIT, word), place(self.root))
+        png = source.parent / source.stem / listed["file_name"]
+        made = folder / "semantic" / source.stem / PurePosixPath(listed["file_name"]).with_suffix(".png")
+        fresh = self.annotations and is_newer(made, (source, png))
         try:
             ids = None if fresh else _read_panoptic(png)
         except (OSError, SyntaxError, ValueError):
@@ -147,11 +163,12 @@ class Coco:
             objects = objects if self.annotations else _thing_objects(ids, listed["segments_info"], labels)
         return replace(record, segmentation=relative_uri(made, folder), objects=objects)
 
-    def _semantic(self, image: Mapping[str, Any], word: str) -> Path | None:
+    def _semantic(self, image: Mapping[str, Any], word: str) -> Place | None:
+        root = place(self.root)
         if self.semantic:
-            folder = Path(self.root) / self.semantic.replace(_SPLIT, word)
-            return folder / Path(image["file_name"]).with_suffix(".png")
-        return Path(self.root) / image["sem_file_name"] if image.get("sem_file_name") else None
+            folder = resolve(self.semantic.replace(_SPLIT, word), root)
+            return folder / PurePosixPath(image["file_name"]).with_suffix(".png")
+        return resolve(image["sem_file_name"], root) if image.get("sem_file_name") else None
 
     # ---- files ----
 
@@ -160,7 +177,7 @@ class Coco:
         return list(self.splits.items()) if _SPLIT in (self.annotations or self.panoptic) else [("train", "")]
 
     def _read(self, path: str, word: str) -> dict[str, Any]:
-        return read_coco(Path(self.root) / path.replace(_SPLIT, word), path == self.panoptic)
+        return read_coco(resolve(path.replace(_SPLIT, word), place(self.root)), path == self.panoptic)
 
     # ---- classes ----
 
@@ -177,7 +194,7 @@ class Coco:
     @cached_property
     def _pixels(self) -> list[dict[str, Any]]:
         """Categories of pixels: of the class list, else of the panoptic JSON, else none."""
-        path = Path(self.root) / (self.class_list or "classes.json")
+        path = resolve(self.class_list or "classes.json", place(self.root))
         if self.class_list or path.is_file():
             found: list[dict[str, Any]] = read_json(path, {"classes": list})["classes"]
             where = str(path)
@@ -197,17 +214,7 @@ class Coco:
         return found
 
 
-def drawn_split(given: str, scene: str, validation: float, test: float) -> str:
-    """The split of an image: these shares of train (whole scenes) go to "val" and "test", by hashing."""
-    if given != "train" or not validation + test:
-        return given
-    share = float(uniforms(np.array([key_of(scene)], np.uint64), 0, 0)[0])
-    if share < validation:
-        return "val"
-    return "test" if share < validation + test else "train"
-
-
-def read_coco(path: Path, panoptic: bool = False) -> dict[str, Any]:
+def read_coco(path: Place, panoptic: bool = False) -> dict[str, Any]:
     """A COCO JSON whose lists hold what is needed; ValueError names the file, the entry and the key that is missing."""
     content = read_json(path, {"images": list, "annotations": list, "categories": list})
     for i, one in enumerate(content["categories"]):
@@ -297,16 +304,12 @@ def _unique(names: Sequence[str]) -> tuple[str, ...]:
 # ---- panoptic -------------------------------------------------------------------------------------------------------
 
 
-def _read_panoptic(path: Path) -> NDArray[np.int64]:
+def _read_panoptic(path: Place) -> NDArray[np.int64]:
     """Segment ids ``[H, W]``."""
     with Image.open(BytesIO(read_bytes(str(path), Path()))) as image:
         rgb = np.asarray(image.convert("RGB")).astype(np.int64)
     ids: NDArray[np.int64] = rgb @ np.array([1, 256, 65536])
     return ids
-
-
-def _is_newer(made: Path, sources: Sequence[Path]) -> bool:
-    return all(one.is_file() and made.stat().st_mtime_ns > one.stat().st_mtime_ns for one in sources)
 
 
 def _write_semantic(path: Path, ids: NDArray[np.int64], segments: Sequence[Mapping[str, Any]]) -> None:
@@ -315,9 +318,7 @@ def _write_semantic(path: Path, ids: NDArray[np.int64], segments: Sequence[Mappi
     values[ids == 0] = 255
     for one in segments:
         values[ids == one["id"]] = one["category_id"] if 0 <= one["category_id"] < UNLISTED else UNLISTED
-    png = BytesIO()
-    Image.fromarray(values).save(png, "PNG")
-    write_bytes(str(path), Path(), png.getvalue())
+    write_map(path, values)
 
 
 def _thing_objects(

@@ -18,10 +18,9 @@ from pathlib import Path
 from uuid import uuid4
 
 from tasks.data.objects import S3Path
-from tasks.data.ranges import blocks
 
 _FULL = 0.9  # share of the limit that is held when old objects have just been dropped
-_DRAFT, _ABANDONED = ".tmp", 3600.0  # a file that is being written; seconds after which nobody writes it any more
+DRAFT, ABANDONED = ".tmp", 3600.0  # a file that is being written; seconds after which nobody writes it any more
 
 
 @dataclass(frozen=True)
@@ -63,14 +62,14 @@ class DiskCache:
 
     def place(self, path: S3Path) -> Path:
         """Where an object is kept."""
-        mark = _mark(str(path))
+        mark = mark_of(str(path))
         return self.folder / mark[:2] / mark
 
     def _put(self, place: Path, content: bytes) -> None:
         if len(content) > _FULL * self.limit:
             return
         place.parent.mkdir(parents=True, exist_ok=True)
-        draft = place.with_name(f"{place.name}.{uuid4().hex}{_DRAFT}")
+        draft = place.with_name(f"{place.name}.{uuid4().hex}{DRAFT}")
         try:
             draft.write_bytes(content)
             with self._alone():
@@ -112,10 +111,10 @@ class DiskCache:
         now, left = time.time(), 0
         kept = []
         for mtime, size, path in sorted(files):
-            if not path.endswith(_DRAFT):
+            if not path.endswith(DRAFT):
                 kept.append((size, path))
                 left += size
-            elif now - mtime > _ABANDONED:
+            elif now - mtime > ABANDONED:
                 Path(path).unlink(missing_ok=True)
         for size, path in kept:
             if left <= until:
@@ -133,27 +132,6 @@ def _content(place: Path) -> tuple[str, bytes] | None:
     return etag.decode(errors="replace"), data
 
 
-def copied(path: S3Path) -> Path:
-    """A local file with the content of an object, made once for each version of it on a machine; it is not to change.
-
-    For what is read in small pieces again and again, a manifest. FileNotFoundError where there is no such object.
-    """
-    head = path.head()
-    place = own_folder() / "copies" / _mark(f"{path}\n{head.etag}") / path.name
-    if place.is_file():
-        return place
-    place.parent.mkdir(parents=True, exist_ok=True)
-    draft = place.with_name(f".{place.name}.{uuid4().hex}{_DRAFT}")
-    try:
-        with draft.open("wb") as file:
-            for block in blocks(path.bucket, path.key, head.size, head.etag):
-                file.write(block)
-        os.replace(draft, place)
-    finally:
-        draft.unlink(missing_ok=True)
-    return place
-
-
 def own_folder() -> Path:
     """A folder on local disk that only this user can write to. OSError where somebody else made it."""
     asked = os.environ.get("MTAL_CACHE_DIR")
@@ -165,5 +143,6 @@ def own_folder() -> Path:
     return folder
 
 
-def _mark(text: str) -> str:
+def mark_of(text: str) -> str:
+    """40 hex digits that stand for a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:40]

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import uuid4
 
-from tasks.data.disk_cache import DiskCache, copied
+from tasks.data.copies import copied
+from tasks.data.disk_cache import DiskCache
 from tasks.data.objects import S3Path
+from tasks.data.s3 import BucketNotFound
 
 Place: TypeAlias = Path | S3Path  # both have the names of pathlib; what differs is below
 
@@ -68,6 +70,8 @@ def read_bytes(uri: str, base: Place) -> bytes:
             return path.read_bytes()
         cache = DiskCache.asked()
         return path.read_bytes() if cache is None else cache.read(path)
+    except BucketNotFound:
+        raise
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file; expected what the data set lists: restore it") from None
     except IsADirectoryError:

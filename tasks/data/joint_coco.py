@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tasks.data.coco import mirror_pairs, read_coco
-from tasks.data.files import Place, check_key, local_file, staged
+from tasks.data.files import Place, check_key, staged
 from tasks.geometry import Rle, rle_of, run_lengths
 from tasks.joint_transform import JointObject
 from tasks.outlines import Ring, corners_of, points_box
@@ -27,7 +27,7 @@ def read_images(path: Place) -> tuple[dict[str, Any], list[tuple[dict[str, Any],
 
     ValueError names the entry that cannot be used, and what was expected.
     """
-    content = read_coco(local_file(path))
+    content = read_coco(path)
     images, annotations = content.pop("images"), content.pop("annotations")
     known = {one["id"] for one in content["categories"]}
     found: dict[Any, list[dict[str, Any]]] = {one["id"]: [] for one in images}

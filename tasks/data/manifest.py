@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tasks.classes import ClassMap
+from tasks.data.columns import blocks, numbers, places
 from tasks.data.files import Place, local_file, place, staged
 from tasks.seeding import key_of
 
@@ -55,10 +56,14 @@ class Record:
     objects: tuple[ObjectRecord, ...] | None = None
     segmentation: str | None = None  # uri of an 8-bit PNG of class ids
     depth: str | None = None  # uri of a .npy float32 map in metres, NaN = no label
+    fault: str = ""  # why its labels cannot be read, a sentence; such an image is not used, and never in a manifest
 
 
 class Adapter(Protocol):
-    """A data set. A frozen dataclass: its fields are the YAML keys of ``data``."""
+    """A data set. A frozen dataclass: its fields are the YAML keys of ``data``.
+
+    One that knows the number of its images without reading them also has ``counts() -> {split: images}``.
+    """
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -265,28 +270,44 @@ class Manifest:
 
     @cached_property
     def _keys(self) -> NDArray[np.uint64]:
-        keys: NDArray[np.uint64] = self._column("key").to_numpy()
-        return keys
+        return numbers(str(self._file), "key", len(self), np.uint64, self._metadata)
 
     @cached_property
     def _splits(self) -> NDArray[np.int8]:
         """The index of each row's split in SPLITS, or -1."""
-        column = self._column("split").combine_chunks().dictionary_encode()
-        codes = [SPLITS.index(name) if name in SPLITS else -1 for name in column.dictionary.to_pylist()]
-        found: NDArray[np.int8] = np.array(codes, np.int8)[column.indices.to_numpy(zero_copy_only=False)]
+        return places(str(self._file), "split", len(self), SPLITS, self._metadata)
+
+    def _is_of(self, split: str) -> NDArray[np.bool_]:
+        """Which rows are of a split; ValueError for an unknown one."""
+        if split not in SPLITS:
+            raise ValueError(f"{self.path}: has no split {split!r}; expected one of {', '.join(SPLITS)}")
+        found: NDArray[np.bool_] = self._splits == SPLITS.index(split)
         return found
+
+    def count(self, split: str) -> int:
+        """How many rows a split has; ValueError for an unknown split."""
+        return int(np.count_nonzero(self._is_of(split)))
 
     def rows(self, split: str | None = None) -> NDArray[np.int64]:
         """Row numbers of a split (None: of all), in key order. ValueError for an unknown split."""
         if split is None:
             return np.arange(len(self), dtype=np.int64)
-        if split not in SPLITS:
-            raise ValueError(f"{self.path}: has no split {split!r}; expected one of {', '.join(SPLITS)}")
-        return np.flatnonzero(self._splits == SPLITS.index(split)).astype(np.int64)
+        return np.flatnonzero(self._is_of(split)).astype(np.int64, copy=False)
 
     def keys(self, split: str | None = None) -> NDArray[np.uint64]:
-        """Keys of a split (None: of all), ascending; row for row those of ``rows(split)``."""
-        return self._keys if split is None else self._keys[self.rows(split)]
+        """Keys of a split (None: of all), ascending; row for row those of ``rows(split)``.
+
+        Those of all are held from then on; those of a split are read for the caller alone.
+        """
+        if split is None:
+            return self._keys
+        chosen = self._is_of(split)
+        found, at = np.empty(np.count_nonzero(chosen), np.uint64), 0
+        for start, part in blocks(str(self._file), "key", self._metadata):
+            keys = part.to_numpy()[chosen[start : start + len(part)]]
+            found[at : at + len(keys)] = keys
+            at += len(keys)
+        return found
 
     def rows_of(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The row of each key; ValueError for a key that is not in here."""
@@ -314,7 +335,7 @@ class Manifest:
         if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
             raise ValueError(f"{self.path}: rows {rows.min()}..{rows.max()} were asked; it has {len(self)}")
         columns = None if columns is None else list(columns)
-        with pq.ParquetFile(str(self._file), metadata=self._metadata, memory_map=True) as file:
+        with pq.ParquetFile(str(self._file), metadata=self._metadata) as file:
             empty = file.read_row_groups([], columns=columns)
             return _gather(lambda i: file.read_row_group(i, columns=columns), self._starts, rows, empty.schema)
 
@@ -337,9 +358,6 @@ class Manifest:
         owner = np.repeat(np.arange(len(lengths)), lengths)
         per_class = np.bincount(labels[real], minlength=len(self.classes.detection))
         return per_class.astype(np.int64), np.bincount(owner[real], minlength=len(lengths)).astype(np.int64)
-
-    def _column(self, name: str) -> Any:
-        return pq.read_table(str(self._file), columns=[name], memory_map=True)[name]
 
 
 def record_of(row: Mapping[str, Any]) -> Record:

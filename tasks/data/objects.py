@@ -5,6 +5,7 @@ import io
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -274,6 +275,16 @@ class S3Path:
                     f"{len(kept)} objects below it could not be deleted ({kept[0].get('Code')}); see to the rights",
                     str(self),
                 )
+
+    def abort_uploads(self) -> int:
+        """End the uploads in parts below that nobody has finished, whose parts are paid for; how many there were."""
+        page = ask(self, lambda client: client.list_multipart_uploads(**self._below))
+        begun = page.get("Uploads", ())
+        for one in begun:
+            wanted = {"Bucket": self.bucket, "Key": one["Key"], "UploadId": one["UploadId"]}
+            with suppress(ObjectNotFound, StorageError):  # it came to its end just now
+                ask(self, lambda client, wanted=wanted: client.abort_multipart_upload(**wanted))  # type: ignore[misc]
+        return len(begun)
 
     # ---- requests --------------------------------------------------------------------------------------------------
 

@@ -44,7 +44,13 @@ def _sentence(error: OSError) -> str:
 
 
 class ObjectNotFound(FileNotFoundError):
-    """No such object or bucket."""
+    """No such object."""
+
+    __str__ = _sentence
+
+
+class BucketNotFound(FileNotFoundError):
+    """No such bucket."""
 
     __str__ = _sentence
 
@@ -77,6 +83,9 @@ class StorageError(OSError):
     """Anything else that the server or the client library says."""
 
     __str__ = _sentence
+
+
+AT_FAULT = (BucketNotFound, StorageAway, StorageRefused)  # the storage as a whole, whatever was asked for
 
 
 class _Held:
@@ -186,7 +195,7 @@ def _may_pass(error: Exception) -> bool:
         return False
     if isinstance(error, aws.ClientError):
         code = code_of(error)
-        return _status(error) >= 500 or code in _BUSY or "Throttl" in code
+        return (_status(error) >= 500 and code != "NotImplemented") or code in _BUSY or "Throttl" in code
     return isinstance(error, _AWAY)
 
 
@@ -194,7 +203,7 @@ def _told(where: object, error: Exception, waited: float) -> OSError:
     """The error as we say it, without its own words: those may hold keys or whole requests."""
     name, code, status = str(where), code_of(error), _status(error)
     if code == "NoSuchBucket":
-        return ObjectNotFound(errno.ENOENT, "no such bucket; make it, or correct the uri", name)
+        return BucketNotFound(errno.ENOENT, "no such bucket; make it, or correct the uri", name)
     if code in _MISSING or status == 404:
         return ObjectNotFound(errno.ENOENT, "no such object", name)
     if status == 412 or code == "PreconditionFailed":

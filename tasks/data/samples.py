@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -283,8 +283,8 @@ class Samples:
     ``rows`` limits the records that are held in memory (a shard, the labeled images); None = all. Pass one ``Cache`` to
     several Samples of the same process to decode each image once for all of them. Threads may share it.
 
-    Images in object storage are read ahead, many at a time, when rows are asked for in their order (as scoring and
-    evaluation do), or when ``expect`` has named them.
+    Images in object storage are read ahead, many at a time: the rows that ``expect`` has named, or else the next ones
+    where rows are asked for in their order (as scoring and evaluation do).
     """
 
     def __init__(
@@ -305,6 +305,8 @@ class Samples:
             pc.any(pc.starts_with(self._table["uri"], "s3://")).as_py()
         )
         self._coming: dict[int, Future[Decoded]] = {}
+        self._wanted: deque[int] = deque()  # rows to begin with as soon as fewer are on their way
+        self._is_told = False  # whether somebody else says which rows come next
         self._last, self._lock = -2, Lock()  # index of the row that was asked for last
 
     def __len__(self) -> int:
@@ -326,36 +328,42 @@ class Samples:
         return at
 
     def __getitem__(self, row: int) -> Sample:
+        key, coming = self._key(row), None
         if self._is_remote:
             self._look_ahead(self._index(row))
-        key = self._key(row)
-        found = self._cache.get(key)
-        if found is None:
             with self._lock:
                 coming = self._coming.pop(int(row), None)
+                self._begin()
+        found = self._cache.get(key)
+        if found is None:
             found = self._decode(self.record(row)) if coming is None else coming.result()
             self._cache.put(key, found)
         return found.sample(self._tasks)
 
     def expect(self, rows: Sequence[int]) -> None:
-        """Begin to read these rows, which will be asked for soon; the first ones, where they are many.
+        """These rows will be asked for next, in about this order: begin to read them, as many at a time as is allowed.
 
-        Does nothing for images on disks: reading those is quick.
+        Takes the place of what was named before. Does nothing for images on disks: reading those is quick.
         """
-        if not self._is_remote:
-            return
-        with self._lock:
-            for row in map(int, rows):
-                if len(self._coming) >= AHEAD:
-                    return
-                if row not in self._coming and self._cache.get(self._key(row)) is None:
-                    self._coming[row] = _threads().submit(self._decode, self.record(row))
+        if self._is_remote:
+            with self._lock:
+                self._is_told = True
+                self._wanted = deque(map(int, rows))
+                self._begin()
+
+    def _begin(self) -> None:
+        """Begin with wanted rows while not too many are on their way. Only with the lock."""
+        while self._wanted and len(self._coming) < AHEAD:
+            row = self._wanted.popleft()
+            if row not in self._coming and self._cache.get(self._key(row)) is None:
+                self._coming[row] = _threads().submit(self._decode, self.record(row))
 
     def _look_ahead(self, index: int) -> None:
-        """Expect the next rows where two that follow each other were asked for."""
-        in_order, self._last = index == self._last + 1, index
-        if in_order:
-            self.expect(self._rows[index + 1 : index + 1 + AHEAD].tolist())
+        """Want the next rows where two that follow each other were asked for."""
+        with self._lock:
+            in_order, self._last = index == self._last + 1, index
+            if in_order and not self._is_told:
+                self._wanted = deque(self._rows[index + 1 : index + 1 + AHEAD].tolist())
 
     def _decode(self, record: Record) -> Decoded:
         of = self._manifest
@@ -368,4 +376,4 @@ class Samples:
 @cache
 def _threads() -> ThreadPoolExecutor:
     """Those of this process that wait for object storage; most of their time they do nothing else."""
-    return ThreadPoolExecutor(AHEAD // 2, thread_name_prefix="images")
+    return ThreadPoolExecutor(AHEAD, thread_name_prefix="images")

@@ -73,6 +73,10 @@ class Streets:
         """Pixel value to class: the identity, and 255 = ignore for what never occurs."""
         return tuple(value if value < len(SEGMENTATION) else 255 for value in range(256))
 
+    def counts(self) -> dict[str, int]:
+        """Images of each split."""
+        return {"train": self.images, "val": self.validation, "test": self.test}
+
     def shots(self) -> Iterator[tuple[str, Shot]]:
         """All (split, shot) pairs in order; those of one scene follow each other."""
         for split, count, redundancy, tail in (

@@ -133,6 +133,27 @@ def test_copies_stay_with_their_original(tmp_path: Path) -> None:
     assert sorted(groups) == sorted(2 * [f"images/{i:03d}.png" for i in range(1, 41)])
 
 
+def test_folders_are_those_of_the_data_section(tmp_path: Path) -> None:
+    """COCO's own layout: lists in one folder, images in another, semantic maps named as the images."""
+    path = write_joint(tmp_path / "from")
+    tree_of = json.loads(path.read_text())
+    for image in tree_of["images"]:
+        image["file_name"] = Path(image["file_name"]).name
+        del image["sem_file_name"], image["depth_file"]
+    (path.parent / "lists").mkdir()
+    moved = path.rename(path.parent / "lists" / "train.json")
+    moved.write_text(json.dumps(tree_of))
+    wanted = order(images="images", semantic="semantic", recipe=Recipe(flip=1.0))
+    augment(moved, tmp_path / "to", wanted, silent, root=path.parent)
+    names = {one["file_name"] for one in content(tmp_path / "to")["images"]}
+    assert {"001.png", "001_aug0000.png", "004.png"} <= names
+    for folder in ("images", "semantic"):
+        before = np.asarray(Image.open(path.parent / folder / "002.png"))
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "to" / folder / "002_aug0001.png")), before[:, ::-1])
+    adapter = Coco(str(tmp_path / "to"), images="images", semantic="semantic", group="group")
+    assert prepare(adapter, tmp_path / "manifest").counts.total() == 0
+
+
 def test_other_splits_may_be_copied(tmp_path: Path) -> None:
     counts = augment(write_joint(tmp_path / "from"), tmp_path / "to", order(splits=("val",)), silent)
     assert counts is not None

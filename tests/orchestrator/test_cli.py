@@ -18,7 +18,7 @@ import yaml
 from typer.main import get_command
 
 import orchestrator
-from orchestrator import cli, running
+from orchestrator import running, terminal
 from orchestrator.cli import app, main
 from orchestrator.errors import RunError
 from tests.tiny import tiny, write_tiny
@@ -26,20 +26,45 @@ from tests.tiny import tiny, write_tiny
 HOME = Path(__file__).resolve().parents[2]
 Typed = Callable[..., tuple[int, str, str]]
 VERBS = {  # a new verb, argument or option is added here on purpose, and to the README
-    "run": ["config", "--set", "--address", "--fresh"],
+    "run": [
+        *("config", "--set", "--address", "--fresh", "--dry-run", "--images", "--measure", "--step-seconds"),
+        "--image-seconds",
+    ],
     "prepare": ["config", "--set", "--out", "--on-error"],
     "score": [
         *("--checkpoint", "--data", "--strategy", "--out", "--split", "--top", "--batch", "--seed", "--workers"),
         "--address",
     ],
+    "bench": [
+        *("config", "--set", "--address", "--checkpoint", "--strategy", "--images", "--workers", "--shards", "--runs"),
+        *("--steps", "--stub-ms", "--out"),
+    ],
     "report": ["folder"],
     "augment": [
-        *("source", "folder", "--copies", "--config", "--set", "--split", "--group", "--validation", "--test"),
+        *(
+            "source",
+            "folder",
+            "--root",
+            "--images",
+            "--semantic",
+            "--copies",
+            "--config",
+            "--set",
+            "--split",
+            "--group",
+            "--validation",
+            "--test",
+        ),
         *("--seed", "--workers"),
     ],
     "check": ["what", "--set"],
     "strategies": ["--json"],
     "new-strategy": ["name"],
+    "submit": [
+        *("config", "--address", "--set", "--working-dir", "--env", "--python", "--name", "--fresh", "--no-wait"),
+    ],
+    "status": ["id_", "--address", "--follow"],
+    "stop": ["id_", "--address"],
 }
 
 
@@ -340,5 +365,5 @@ def test_a_long_line_is_not_wrapped_in_a_log(typed: Typed, tmp_path: Path, monke
 
 
 def test_the_output_has_room_for_tables_when_it_is_no_terminal() -> None:
-    assert cli.out.width == 120 or sys.stdout.isatty()
+    assert terminal.out.width == 120 or sys.stdout.isatty()
     assert isinstance(app, typer.Typer)

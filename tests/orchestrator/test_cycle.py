@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from orchestrator import cycle as loop
 from orchestrator import here, running
 from orchestrator.config import experiment_of
 from orchestrator.display import Display
@@ -88,6 +89,16 @@ def test_nothing_is_bought_twice_and_the_pool_is_citable(base: Path) -> None:
         assert not owned & {row["id"] for row in bought}
         assert {"s_seg", "s_loc", "s_cls"} <= set(bought[0])
         owned |= {row["id"] for row in bought}
+
+
+def test_a_pool_written_in_parts_is_the_same_table(base: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = copy / "pools" / "seed_0.parquet"
+    written.unlink()
+    monkeypatch.setattr(loop, "WRITTEN_AT_ONCE", 5)
+    plan, unit = plan_of(tiny(copy.parent)), Unit("arm", "random", 0)
+    assert len(list(carry_out(plan, unit, LocalWorkers(plan.setup(unit))))) == 3
+    assert pq.read_metadata(written).num_row_groups == 4
+    assert pq.read_table(written).equals(pq.read_table(base / "pools" / "seed_0.parquet"))
 
 
 def test_galleries_are_made(base: Path) -> None:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from orchestrator.pool import HUMAN, Pool
+from orchestrator.pool import HUMAN, Pool, lowest
 from orchestrator.workers import ranges
-from tasks.seeding import key_of
+from tasks.seeding import key_of, uniforms
 
 TASKS = ("detection", "segmentation")
 
@@ -20,6 +20,20 @@ def test_the_initial_pool_depends_on_seed_and_keys_alone() -> None:
     assert pool.counts() == {"detection": 40, "segmentation": 40}
     assert np.array_equal(pool.source, Pool.initial(keys(100), TASKS, 40, seed=3).source)
     assert not np.array_equal(pool.source, Pool.initial(keys(100), TASKS, 40, seed=4).source)
+
+
+def test_the_initial_pool_is_what_a_sort_by_draw_and_key_puts_first() -> None:
+    pool = Pool.initial(keys(300), TASKS, 70, seed=5)
+    order = np.lexsort((pool.keys, uniforms(pool.keys, 5, -1)))
+    assert np.flatnonzero(pool.labeled).tolist() == sorted(order[:70].tolist())
+    assert set(pool.cycle[pool.labeled].ravel()) == {0}
+
+
+@pytest.mark.parametrize("count", range(-1, 14))
+def test_the_lowest_are_the_first_of_a_stable_sort(count: int) -> None:
+    values = np.array([0.5, 0.25, 0.5, 0.75, 0.25, 0.5, 0.5, 1.0, 0.0, 0.5, 0.25, 1.0])
+    want = np.argsort(values, kind="stable")[: max(count, 0)]
+    assert np.flatnonzero(lowest(values, count)).tolist() == sorted(want.tolist())
 
 
 def test_a_larger_start_contains_a_smaller_one() -> None:
@@ -60,6 +74,7 @@ def test_the_ledger_survives_a_table() -> None:
     assert np.array_equal(back.keys, pool.keys)
     assert np.array_equal(back.source, pool.source)
     assert np.array_equal(back.cycle, pool.cycle)
+    assert pool.table(2, 5).equals(pool.table().slice(2, 3))
 
 
 def test_ranges_cover_everything_once() -> None:

@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.errors import RunError
@@ -18,6 +20,7 @@ from orchestrator.store import (
     replacing,
     write_json,
     write_table,
+    write_tables,
     write_text,
 )
 
@@ -41,6 +44,25 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
             with temporary.open("w") as handle:
                 handle.write("x" * 100_000)
     assert os.listdir(tmp_path) == []
+
+
+def test_tables_after_each_other_are_one_file_or_none(tmp_path: Path) -> None:
+    table = pa.table({"id": ["a", "b", "c", "d", "e"], "n": [1, 2, 3, 4, 5]})
+    write_table(tmp_path / "whole.parquet", table)
+    write_tables(tmp_path / "one.parquet", [table])
+    write_tables(tmp_path / "parts.parquet", (table.slice(start, 2) for start in (0, 2, 4)))
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert read_table(tmp_path / "parts.parquet").equals(table)
+    assert pq.read_metadata(tmp_path / "parts.parquet").num_row_groups == 3
+
+    def broken() -> Iterator[pa.Table]:
+        yield table
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_tables(tmp_path / "parts.parquet", broken())
+    assert read_table(tmp_path / "parts.parquet").equals(table)
+    assert sorted(os.listdir(tmp_path)) == ["one.parquet", "parts.parquet", "whole.parquet"]
 
 
 def test_the_first_commit_stands(tmp_path: Path) -> None:

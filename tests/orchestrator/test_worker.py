@@ -15,6 +15,7 @@ from orchestrator.config import experiment_of
 from orchestrator.display import Display
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.evaluation import evaluate, figures, merged
+from orchestrator.identity import HOME
 from orchestrator.ray_workers import WorkerProcess
 from orchestrator.trials import Plan, Unit
 from orchestrator.worker import Worker
@@ -137,8 +138,8 @@ def test_metrics_of_shards_add_up_to_those_of_the_whole(plan: Plan, worker: Work
 
 
 def test_two_versions_of_the_sources_do_not_work_together(plan: Plan) -> None:
-    setup = replace(plan.setup(Unit("reference", "", 0)), code="0123456789abcdef")
-    with pytest.raises(RunError, match=r"runs other sources .* than the command"):
+    setup = replace(plan.setup(Unit("reference", "", 0)), code="0123456789abcdef", home="/its/place")
+    with pytest.raises(RunError, match=rf"runs other sources .*{HOME}.* than the command .*in /its/place"):
         WorkerProcess(None, ()).call(setup, "u", "count", "train")
 
 

@@ -1,11 +1,12 @@
 """What the tests with a real local Ray cluster share: commands in processes of their own, eyes on what they start."""
 
+import importlib
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,3 +122,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code, text = command("run", str(write_short(place / "tiny.yaml", place)), "--address", "none").finish()
     assert code == 0, text
     return place / "tiny"
+
+
+@pytest.fixture(scope="session")
+def jobs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A cluster with a jobs server, whose environment has mtal's wheel: a ``jobs_server.Server``."""
+    shared = importlib.import_module("tests.ray.jobs_server")  # it imports this file
+    with shared.started(shared.made_python(tmp_path_factory.mktemp("jobs"))) as server:
+        yield server

@@ -46,7 +46,7 @@ def test_nodes_that_are_to_come_and_nodes_that_are_lost_are_waited_for_with_a_me
             wait_for(lambda: one.log.stat().st_size or not running.is_running)
             assert running.is_running, running.text
             cluster.kill_raylet(0)
-            _waits(running, "seed 0: waiting for room")
+            _waits(running, "waiting for room in the cluster\n")  # the command says it, or a trial
             cluster.start()
             code, text = running.finish()
         finally:

@@ -1,6 +1,7 @@
 """What the tests with a real S3 server share: the server, and a prefix of its own for each test."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
@@ -28,6 +29,13 @@ def use(server: Weed, patch: pytest.MonkeyPatch, folder: Path) -> S3Path:
     patch.setenv("MTAL_CACHE_DIR", str(folder / "cache"))
     patch.delenv("MTAL_CACHE_MIB", raising=False)
     return S3Path(BUCKET, uuid4().hex)
+
+
+def send(folder: Path, to: S3Path) -> None:
+    """Put every file of a folder below a prefix."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda path: (to / path.relative_to(folder).as_posix()).write_file(path), files))
 
 
 @pytest.fixture

@@ -3,10 +3,13 @@
 import json
 import os
 import pickle
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +21,14 @@ from orchestrator.errors import RunError
 from orchestrator.lease import Holder, leased
 from orchestrator.store import RunFolder, commit, read_json, read_table, write_table
 from tasks.data import s3
-from tasks.data.disk_cache import DiskCache, copied
+from tasks.data.copies import copied
+from tasks.data.disk_cache import DiskCache
 from tasks.data.files import local_file, place, read_bytes, remove_tree, resolve, staged, version, write_bytes
 from tasks.data.objects import PAGE, S3Path
-from tests.s3.weed import SECRET
+from tests.s3.weed import KEY, SECRET
 
 pytestmark = pytest.mark.s3
+HOME = Path(__file__).resolve().parents[2]
 
 
 def test_names_of_all_kinds_come_back(prefix: S3Path) -> None:
@@ -63,7 +68,7 @@ def test_a_wrong_key_is_refused_without_being_told(prefix: S3Path, monkeypatch: 
         (prefix / "a").read_bytes()
     text = f"{refused.value!r} {refused.value} {refused.value.__cause__} {refused.value.__suppress_context__}"
     assert "another-secret" not in text
-    assert "tester" not in text
+    assert KEY not in text
     assert SECRET.encode() not in pickle.dumps(prefix)
 
 
@@ -279,3 +284,44 @@ def test_an_address_where_nobody_listens_is_told_in_time(prefix: S3Path, monkeyp
     with pytest.raises(ConnectionError, match=told) as away:
         (prefix / "a").read_bytes()
     assert "hidden" not in str(away.value)
+
+
+def test_uploads_in_parts_that_a_kill_has_left_are_ended(prefix: S3Path) -> None:
+    def begin(path: S3Path) -> str:
+        def ask(client: Any) -> str:
+            begun = client.create_multipart_upload(Bucket=path.bucket, Key=path.key)["UploadId"]
+            client.upload_part(Bucket=path.bucket, Key=path.key, UploadId=begun, PartNumber=1, Body=bytes(5 << 20))
+            return str(begun)
+
+        return s3.ask(path, ask)
+
+    def left(path: S3Path) -> list[str]:
+        below = {"Bucket": path.bucket, "Prefix": f"{path.key}/"}
+        answer = s3.ask(path, lambda client: client.list_multipart_uploads(**below))
+        return [one["Key"] for one in answer.get("Uploads", ())]
+
+    begin(prefix / "tiny" / "model.pt")
+    begin(prefix / "tiny" / "boxmask" / "seed_0" / "model.pt")
+    begin(prefix / "tiny2" / "model.pt")
+    assert len(left(prefix / "tiny")) == 2
+    with RunFolder(prefix / "tiny").locked():
+        assert left(prefix / "tiny") == []
+        assert len(left(prefix / "tiny2")) == 1
+    assert (prefix / "tiny2").abort_uploads() == 1
+
+
+def test_copies_are_kept_within_a_limit_but_for_those_in_use(
+    prefix: S3Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MTAL_CACHE_MIB", "1")
+    code = "import sys\nfrom tasks.data.copies import copied\nfrom tasks.data.files import place\n"
+    code += "for uri in sys.argv[1:]:\n    print(copied(place(uri)))"
+    for i in range(6):
+        (prefix / f"{i}.parquet").write_bytes(bytes([i]) * 400_000)
+    mine = copied(prefix / "0.parquet")
+    for i in range(1, 6):
+        subprocess.run([sys.executable, "-c", code, str(prefix / f"{i}.parquet")], check=True, cwd=HOME)
+        held = list((tmp_path / "cache" / "copies").iterdir())
+        assert mine in held
+        assert len(held) <= 3  # two within the limit, and perhaps the one that was just made
+    assert mine.read_bytes() == bytes(400_000)

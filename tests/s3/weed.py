@@ -12,7 +12,7 @@ from pathlib import Path
 
 PORTS = ("master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc", "s3", "s3.grpc")
 BUCKET = "mtal-tests"
-SECRET = "a-secret-of-the-tests"
+KEY, SECRET = "a-key-of-the-tests", "a-secret-of-the-tests"
 
 
 def binary() -> str:
@@ -30,18 +30,26 @@ class Weed:
         self._folder = folder
         (folder / "data").mkdir(parents=True)
         self._config = folder / "s3.json"
-        rights = ["Admin", "Read", "Write", "List", "Tagging"]
-        keys = [{"accessKey": "tester", "secretKey": SECRET}]
-        self._config.write_text(json.dumps({"identities": [{"name": "t", "credentials": keys, "actions": rights}]}))
+        people = [("maker", "a-maker", ["Admin"]), ("user", KEY, ["Read", "Write", "List"])]  # nothing more is needed
+        identities = [
+            {"name": name, "credentials": [{"accessKey": key, "secretKey": SECRET}], "actions": rights}
+            for name, key, rights in people
+        ]
+        self._config.write_text(json.dumps({"identities": identities}))
         self._ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def port(self) -> int:
+        """Where S3 listens."""
+        return self._ports["s3"]
 
     @property
     def environment(self) -> dict[str, str]:
         """What a client needs, the usual way, and nothing of this machine's own profiles."""
         return {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._ports['s3']}",
-            "AWS_ACCESS_KEY_ID": "tester",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
+            "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_CONFIG_FILE": os.devnull,
@@ -79,7 +87,7 @@ class Weed:
         )
         client = boto3.session.Session().client(
             "s3", config=config, endpoint_url=self.environment["AWS_ENDPOINT_URL"], region_name="us-east-1",
-            aws_access_key_id="tester", aws_secret_access_key=SECRET,
+            aws_access_key_id="a-maker", aws_secret_access_key=SECRET,
         )  # fmt: skip
         try:
             if BUCKET not in [one["Name"] for one in client.list_buckets()["Buckets"]]:

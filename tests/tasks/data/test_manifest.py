@@ -78,6 +78,7 @@ def test_splits_and_keys(tmp_path: Path) -> None:
         keys = manifest.keys(split)
         assert keys.tolist() == sorted(key_of(r.id) for r in made if r.split == split)
         assert np.array_equal(manifest.rows_of(keys), manifest.rows(split))
+        assert manifest.count(split) == len(keys)
     with pytest.raises(ValueError, match=r"m.parquet: has no split 'valid'; expected one of train, val, test"):
         manifest.rows("valid")
     with pytest.raises(ValueError, match=r"1 of 2 keys are not in this manifest, e.g. 5; expected"):

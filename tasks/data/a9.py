@@ -1,0 +1,186 @@
+"""A9 / TUM Traffic: boxes and masks of road users, seen by cameras above a motorway and at a crossing."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from json import dumps
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tasks.classes import ClassMap
+from tasks.data.files import relative_uri
+from tasks.data.manifest import ObjectRecord, Record
+from tasks.data.openlabel import Labeled, read_labels
+from tasks.data.semantic_maps import (
+    IGNORE,
+    clipped,
+    fill_box,
+    is_newer,
+    painted_classes,
+    painted_lut,
+    write_map,
+)
+from tasks.data.splits import check_shares, drawn_split
+from tasks.geometry import mask_of_rle, rle_of_polygons
+
+TYPES = {
+    "CAR": "car",
+    "TRUCK": "truck",
+    "TRAILER": "trailer",
+    "VAN": "van",
+    "MOTORCYCLE": "motorcycle",
+    "BUS": "bus",
+    "PEDESTRIAN": "pedestrian",
+    "BICYCLE": "bicycle",
+    "EMERGENCY_VEHICLE": "emergency_vehicle",
+}
+_IMAGES = (".jpg", ".png", ".jpeg")
+_SIZE = (1200, 1920)  # H, W of the cameras; for an image that cannot be opened, which ``prepare`` then tells
+_NAN = (float("nan"),) * 4
+
+
+@dataclass(frozen=True)
+class A9:
+    """All releases of the A9 data set (Cress et al. 2022), also as TUM Traffic. The fields are the YAML keys.
+
+    Every JSON below a folder named as a key of ``folders`` (``_labels``) is the labels of the image of the same name
+    below the folder beside it (``_images``). ``types`` maps the types of objects to classes. Types in ``ignored`` give
+    no box, and their pixels are 255; types in ``left_out`` are as if they were not labeled (license plates are parts of
+    cars). Any other type is a fault that ``prepare`` lists.
+
+    Boxes are those of the file, else the rectangle around its polygons or its projected corners, and are cut at the
+    border of the image. Where a file has polygons they are painted in the order of the boxes' lower edges, since what
+    is lower stands nearer to the camera, over the class "background"; an object without a polygon is ignored there, its
+    whole box. Files without any polygon (r00, r01) have no semantic map: that task is then not labeled.
+
+    A scene is a sequence: the folder that ``_labels`` lies in, or so many seconds of it. The releases have no published
+    splits: a split has its folder (``splits``), or is a share of the scenes.
+    """
+
+    root: str
+    folders: Mapping[str, str] = field(
+        default_factory=lambda: {"_labels": "_images", "labels": "images", "labels_images": "images"}
+    )
+    sensors: tuple[str, ...] = ()  # names of the folders of cameras; () = all
+    types: Mapping[str, str] = field(default_factory=lambda: dict(TYPES))  # type: class
+    ignored: tuple[str, ...] = ("OTHER",)
+    left_out: tuple[str, ...] = ("LICENSE_PLATE_LOCATION",)
+    splits: Mapping[str, str] = field(default_factory=dict)  # split: folder below root; {} = all is "train"
+    scene_seconds: float = 0.0  # length of a scene; 0 = the whole sequence
+    validation: float = 0.0  # share of train (whole scenes) that becomes val, drawn by hashing: the same in every run
+    test: float = 0.0  # likewise
+    size: tuple[int, int] | None = None  # H, W on reading
+
+    def __post_init__(self) -> None:
+        check_shares("a9", self.validation, self.test)
+        if not self.types or not self.folders:
+            raise ValueError("a9: types or folders is empty; expected at least one entry of each")
+        if not self.scene_seconds >= 0:
+            raise ValueError(f"a9: scene_seconds is {self.scene_seconds}; expected 0 (the whole sequence) or more")
+
+    def classes(self) -> ClassMap:
+        """Background and the classes of objects; the data are not looked at."""
+        return painted_classes((), self.types.values())
+
+    def semantic_lut(self) -> tuple[int, ...]:
+        return painted_lut(self.classes())
+
+    def records(self, folder: Path) -> Iterator[Record]:
+        """Every labeled image; objects with faults are yielded: ``prepare`` judges."""
+        root = Path(self.root)
+        for split, part in (self.splits or {"train": ""}).items():
+            if not (root / part).is_dir():
+                raise FileNotFoundError(
+                    f"{root / part}: no such folder; expected releases of A9: set data.root to the folder that holds "
+                    f"them, or correct data.splits"
+                )
+            for labels, images in self._pairs(root / part):
+                for path in sorted(labels.rglob("*.json")):
+                    if not self.sensors or path.parent.name in self.sensors:
+                        yield self._record(path, images / path.relative_to(labels), labels.parent, split, folder)
+
+    def _pairs(self, folder: Path) -> Iterator[tuple[Path, Path]]:
+        """(folder of labels, folder of images) of every sequence, in order."""
+        for place, names, _ in os.walk(folder):
+            for name in sorted(set(names) & set(self.folders)):
+                yield Path(place, name), Path(place, self.folders[name])
+            names[:] = sorted(set(names) - set(self.folders) - set(self.folders.values()))
+
+    def _record(self, labels: Path, image: Path, sequence: Path, split: str, folder: Path) -> Record:
+        """The record of a label file; ``image`` is the path of its image, but for its ending."""
+        root, path = Path(self.root), _image(image)
+        size = _size(path)
+        scene = self._scene(labels, relative_uri(sequence, root))
+        bare = Record(
+            id=relative_uri(path, root),
+            uri=relative_uri(path, folder),
+            size=size,
+            split=drawn_split(split, scene, self.validation, self.test),
+            group=scene,
+        )
+        try:
+            objects = [one for one in read_labels(labels, size) if one.type not in self.left_out]
+        except ValueError as error:
+            return replace(bare, fault=str(error))
+        made = folder / "semantic" / self._mark / Path(relative_uri(labels, root)).with_suffix(".png")
+        is_masked = any(one.polygons for one in objects)
+        if is_masked and not is_newer(made, (labels, path)):
+            write_map(made, self._painted(objects, size))
+        return replace(
+            bare,
+            objects=tuple(self._object(one, size) for one in objects if one.type not in self.ignored),
+            segmentation=relative_uri(made, folder) if is_masked else None,
+        )
+
+    def _object(self, one: Labeled, size: tuple[int, int]) -> ObjectRecord:
+        label = self.classes().detection.index(self.types[one.type]) if one.type in self.types else -1
+        return ObjectRecord(clipped(one.box or _NAN, size), label, polygons=one.polygons)
+
+    def _painted(self, objects: Sequence[Labeled], size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Class ids ``[H, W]``."""
+        names = self.classes().segmentation
+        values = np.zeros(size, np.uint8)
+        for one in sorted(objects, key=lambda one: one.box[3] if one.box else 0.0):
+            value = names.index(self.types[one.type]) if one.type in self.types else IGNORE
+            if one.polygons:
+                values[mask_of_rle(rle_of_polygons(one.polygons, size))] = value
+            elif one.box:
+                fill_box(values, one.box, IGNORE)
+        return values
+
+    def _scene(self, labels: Path, sequence: str) -> str:
+        """Names of files begin with their second: <seconds>_<nanoseconds>_<sensor>."""
+        if not self.scene_seconds:
+            return sequence
+        second = labels.name.partition("_")[0]
+        if not second.isdecimal():
+            raise ValueError(
+                f"{labels}: its name does not begin with a second; expected <seconds>_<nanoseconds>_<sensor>.json: "
+                f"set data.scene_seconds to 0"
+            )
+        return f"{sequence}/{int(second) // self.scene_seconds:.0f}"
+
+    @property
+    def _mark(self) -> str:
+        """What painted maps depend on, beside the labels."""
+        parts = [list(self.types.items()), self.ignored, self.left_out]
+        return sha256(dumps(parts).encode()).hexdigest()[:8]
+
+
+def _image(path: Path) -> Path:
+    """The image beside a label file; where there is none, what it would be called."""
+    found = [path.with_suffix(ending) for ending in _IMAGES]
+    return next((one for one in found if one.is_file()), found[0])
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """H, W, from the head of the file."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, ValueError, SyntaxError):
+        return _SIZE
