@@ -13,6 +13,7 @@ import yaml
 
 from orchestrator.components import Component, component_of, guess, validate
 from orchestrator.errors import ConfigError
+from tasks.recipe import Recipe
 
 LoggerName = Literal["tensorboard", "mlflow", "wandb"]
 
@@ -33,6 +34,7 @@ class Train:
     zoom: float = 0.0  # probability of a random crop, enlarged
     zoom_to: float = 1.5  # by at most this factor
     colour: float = 0.0  # how much brightness, contrast and saturation may change: 0.25 = by up to a quarter
+    augment: Recipe | None = None  # all changes of training images, in place of flip, zoom and colour
     evaluations: int = 1  # checkpoints of which the best on the validation split is kept; 1 = the last, without a look
     checkpoint_steps: int = 200  # a kill loses at most these many steps
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -61,6 +63,13 @@ class Train:
                 f"{self.accumulate}, so that all parts are equal: change one of them"
             )
         _share(self, "flip", "zoom", "colour")
+        if self.augment is not None and (self.flip, self.zoom, self.colour) != (0.5, 0.0, 0.0):
+            raise ValueError(
+                "augment is set beside flip, zoom or colour; expected one way: leave those out, and say flip, scale, "
+                "crop and photometric under augment"
+            )
+        if self.augment is not None and self.augment.size is not None:
+            raise ValueError(f"augment.size is {list(self.augment.size)}; expected none in training: set data.size")
         if self.zoom_to < 1:
             raise ValueError(f"zoom_to is {self.zoom_to}; expected 1 or more")
         if self.first_steps is not None and self.first_steps <= 0:

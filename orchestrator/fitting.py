@@ -26,6 +26,7 @@ from orchestrator.training_group import Group
 from orchestrator.workers import Progress
 from tasks.augment import Augment
 from tasks.data.files import Place
+from tasks.joint_augment import JointAugment
 from tasks.seeding import rng_of, seed_of
 from tasks.types import Batch, ClassMap, Losses, Sample
 
@@ -159,7 +160,7 @@ def _rows(data: Data, train: Train, step: int, seed: int, cycle: int, group: Gro
 
 
 def _batch(data: Data, train: Train, start: int, size: int, progress: float, seed: int, cycle: int) -> Batch:
-    augment = Augment(flip=train.flip, zoom=train.zoom, zoom_range=(1.0, train.zoom_to), colour=train.colour)
+    augment = _augment(train)
     samples = []
     for epoch, index in order(len(data.rows), start, size, seed, cycle):
         sample = data.samples[int(data.rows[index])]
@@ -167,6 +168,12 @@ def _batch(data: Data, train: Train, start: int, size: int, progress: float, see
         rng = rng_of(seed, cycle, "augment", epoch, sample.id)
         samples.append(augment.apply(Sample(sample.id, sample.image, known, sample.inputs), data.classes, rng))
     return Batch.of(samples, data.tasks, progress=progress)
+
+
+def _augment(train: Train) -> Augment | JointAugment:
+    if train.augment is not None:
+        return JointAugment(train.augment)
+    return Augment(flip=train.flip, zoom=train.zoom, zoom_range=(1.0, train.zoom_to), colour=train.colour)
 
 
 def _step(

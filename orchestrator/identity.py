@@ -1,5 +1,6 @@
 """What artefacts are made from: the sources, the machine, and the parts of a configuration that determine a result."""
 
+import dataclasses
 import hashlib
 import importlib.util
 import os
@@ -75,6 +76,9 @@ def plugin_fingerprint(kind: str, component: Component) -> str:
 def base_inputs(experiment: Experiment, data: str) -> dict[str, Any]:
     """What every fit depends on; ``data`` is the manifest's fingerprint."""
     train = {k: v for k, v in vars(experiment.train).items() if k not in ("checkpoint_steps", "steps", "first_steps")}
+    recipe = train.pop("augment")
+    if recipe is not None:  # experiments without one keep the fingerprint that they had before there were recipes
+        train["augment"] = dataclasses.asdict(recipe)
     return {
         "data": {"manifest": data, **experiment.data.options},
         "tasks": dict(experiment.tasks),

@@ -67,6 +67,10 @@ def test_an_arm_that_names_another_component_drops_the_old_options() -> None:
         ({"train": {}}, "x.yaml: train.steps: this key is missing; add it"),
         ({"train": {"steps": 5, "schedule": "cosine"}}, "expected 'onecycle', 'poly' or 'constant'"),
         ({"train": {"steps": 5, "flip": 2.0}}, "flip is 2.0; expected 0 to 1"),
+        ({"train": {"steps": 5, "augment": {"rotat": 5}}}, "train.augment.rotat: no such key in Recipe; did you mean"),
+        ({"train": {"steps": 5, "augment": {"rotate": 500}}}, "rotate is 500.0; expected 0 to 180"),
+        ({"train": {"steps": 5, "augment": {"size": [8, 8]}}}, "augment.size is [8, 8]; expected none in training"),
+        ({"train": {"steps": 5, "zoom": 0.5, "augment": {}}}, "augment is set beside flip, zoom or colour"),
         ({"active": {"initial": 0.4, "budget": {"amount": -1}, "cycles": 1}}, "amount is -1"),
         ({"active": {"initial": 0.4, "budget": {"amount": 1, "unit": "boxes"}, "cycles": 1}}, "expected 'images'"),
         (

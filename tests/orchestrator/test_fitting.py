@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from orchestrator.config import Train
 from orchestrator.errors import RunError
 from orchestrator.fitting import PATIENCE, Best, Data, fit, order, rate_share
+from tasks.recipe import Recipe
 from tasks.types import Batch, Losses, Sample
 from tasks.weighting import Equal
 from tests.toy import CLASSES
@@ -108,6 +109,17 @@ def test_a_fit_that_was_killed_carries_on_to_the_same_bits(tmp_path: Path, stop_
     assert best == best_again
     for name, value in weights(whole).items():
         assert torch.equal(value, weights(again)[name]), name
+
+
+def test_a_recipe_changes_what_is_learned_and_carries_on_to_the_same_bits(tmp_path: Path) -> None:
+    settings = train(zoom=0.0, augment=Recipe(rotate=30.0, photometric=({"name": "GaussNoise", "p": 0.5},)))
+    whole = run(tmp_path / "whole", settings)[0].state_dict()
+    with pytest.raises(Stop):
+        run(tmp_path / "cut", settings, stop_at=6)
+    again = run(tmp_path / "cut", settings)[0].state_dict()
+    plain = run(tmp_path / "plain", train(zoom=0.0))[0].state_dict()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert not all(torch.equal(whole[name], plain[name]) for name in whole)
 
 
 def test_another_order_would_show(tmp_path: Path) -> None:

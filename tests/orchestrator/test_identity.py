@@ -38,6 +38,8 @@ ALL = {"reference", "initial", "arm"}
         ({"train": {**TRAIN, "rate": 0.1}}, ALL),
         ({"train": {**TRAIN, "checkpoint_steps": 1}}, set()),
         ({"train": {**TRAIN, "accumulate": 2}}, ALL),
+        ({"train": {**TRAIN, "augment": {"rotate": 15}}}, ALL),
+        ({"train": {**TRAIN, "augment": None}}, set()),
         ({"train": {**TRAIN, "processes": 2}, "cluster": {"shard": 5, "score_batch": 4, "workers_per_trial": 2}}, ALL),
         ({"cluster": {"shard": 5, "score_batch": 4, "workers_per_trial": 2}}, set()),
         ({"model": {"name": "small", "width": 20}}, ALL),
@@ -157,3 +159,10 @@ def test_the_environment_names_versions_hardware_and_data() -> None:
     assert found["gpu"] == "H200"
     assert found["cores"] >= 1
     assert found["cpu"]
+
+
+def test_without_a_recipe_the_fingerprint_is_what_it_was_before_there_were_recipes() -> None:
+    plain = identity.base_inputs(experiment(), "d")["train"]
+    assert "augment" not in plain
+    told = identity.base_inputs(experiment(train={**TRAIN, "augment": {"rotate": 15}}), "d")["train"]
+    assert told["augment"]["rotate"] == 15
