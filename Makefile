@@ -50,6 +50,7 @@ bench: setup
 	$(BIN)/python tests/bench/bench_arithmetic.py
 	$(BIN)/python tests/bench/bench_selection.py
 	$(BIN)/python tests/bench/bench_pool.py
+	$(BIN)/python tests/bench/bench_training_together.py
 	$(BIN)/python tests/bench/bench_scaling.py
 	$(BIN)/python tests/bench/bench_scoring.py
 	$(BIN)/python tests/bench/bench_orchestration.py
@@ -57,6 +58,7 @@ bench: setup
 
 soak: setup
 	$(BIN)/python -m tests.ray.soak --kills 20 --seed $${MTAL_SOAK_SEED:-$$(date +%s)} --record
+	$(BIN)/python -m tests.ray.soak --kills 7 --s3 --seed $${MTAL_SOAK_SEED:-$$(date +%s)} --record
 	$(MAKE) PYTHON=$(PYTHON312) VENV=.venv-312 check
 
 lock:

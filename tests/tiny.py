@@ -5,8 +5,11 @@ from typing import Any
 
 import yaml
 
+from orchestrator.store import read_table
+from tasks.data.files import Place
 
-def tiny(output: Path, **changes: Any) -> dict[str, Any]:
+
+def tiny(output: Place | str, **changes: Any) -> dict[str, Any]:
     """The tree of a tiny experiment; keyword arguments replace whole keys."""
     tree: dict[str, Any] = {
         "name": "tiny",
@@ -28,7 +31,18 @@ def tiny(output: Path, **changes: Any) -> dict[str, Any]:
     return {**tree, **changes}
 
 
-def write_tiny(path: Path, output: Path, **changes: Any) -> Path:
+def write_tiny(path: Path, output: Place | str, **changes: Any) -> Path:
     """The same as a YAML file."""
     path.write_text(yaml.safe_dump(tiny(output, **changes), sort_keys=False))
     return path
+
+
+def results(folder: Place) -> dict[str, Any]:
+    """All that two runs must agree on: what was bought and every figure (clocks apart)."""
+    table = read_table(folder / "cycles.parquet")
+    kept: dict[str, Any] = {
+        n: [repr(v) for v in table[n].to_pylist()] for n in table.column_names if not n.startswith("seconds.")
+    }
+    for path in sorted(folder.glob("*/seed_*/cycle_*/bought.parquet"), key=str):
+        kept[str(path)[len(str(folder)) + 1 :]] = read_table(path).to_pylist()
+    return kept

@@ -20,7 +20,7 @@ from orchestrator.local_workers import LocalWorkers
 from orchestrator.report import write_report
 from orchestrator.trials import Failure, Plan, Unit, carry_out
 from tests.data.camvid import write_camvid
-from tests.tiny import tiny
+from tests.tiny import results, tiny
 
 QUIET = Display(Console(quiet=True))
 
@@ -32,15 +32,6 @@ def plan_of(tree: dict[str, Any]) -> Plan:
 def run(tree: dict[str, Any], fresh: tuple[str, ...] = ()) -> tuple[Path, list[Failure]]:
     report, failures = running.run(plan_of(tree), lambda plan, units: here.run_units(plan, units, QUIET), fresh)
     return report.parent, failures
-
-
-def results(folder: Path) -> dict[str, list[Any]]:
-    """All that two runs must agree on: what was bought and every figure (clocks apart)."""
-    table = pq.read_table(folder / "cycles.parquet")
-    kept = {n: [repr(v) for v in table[n].to_pylist()] for n in table.column_names if not n.startswith("seconds.")}
-    for path in sorted(folder.glob("*/seed_*/cycle_*/bought.parquet")):
-        kept[str(path.relative_to(folder))] = pq.read_table(path).to_pylist()
-    return kept
 
 
 @pytest.fixture(scope="module", autouse=True)

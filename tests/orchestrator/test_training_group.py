@@ -10,20 +10,12 @@ from torch import nn
 
 from orchestrator.training_group import Group, joined
 from orchestrator.workers import GroupLost, Seat
-from tests.orchestrator.trained_together import HOST, Noisy, Trained, noisy_folder, others, settings, trained
+from tests.orchestrator.trained_together import HOST, TWO, Noisy, Trained, settings, together, trained
 
 CPU = torch.device("cpu")
-TWO = {"processes": 2, "evaluations": 2}
 
 
 Pair = tuple[Path, Trained, Trained]
-
-
-def together(folder: Path, die_at: int = 0) -> tuple[Trained, Trained]:
-    """What the first of two processes came to, in a plain and in a noisy fit; the second one is another process."""
-    train = settings(**TWO)
-    with others(2, train, folder, die_at) as (seat, door), joined(seat, CPU, door) as group:
-        return trained(folder, train, group), trained(noisy_folder(folder), train, group, noisy=True)
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from tests.toy import CLASSES
 
 STRIDES = (4, 8)
 HOST = "127.0.0.1"
+TWO = {"processes": 2, "evaluations": 2}
 
 
 class Body(nn.Module):
@@ -198,3 +199,10 @@ def others(world: int, train: Train, folder: Path, die_at: int = 0) -> Iterator[
         for one in below:
             one.kill()
             one.join()
+
+
+def together(folder: Path, die_at: int = 0) -> tuple[Trained, Trained]:
+    """What the first of two processes came to, in a plain and in a noisy fit; the second one is another process."""
+    train = settings(**TWO)
+    with others(2, train, folder, die_at) as (seat, door), joined(seat, torch.device("cpu"), door) as group:
+        return trained(folder, train, group), trained(noisy_folder(folder), train, group, noisy=True)

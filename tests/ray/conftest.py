@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pyarrow.parquet as pq
 import pytest
 
 from tests.tiny import write_tiny
@@ -58,17 +57,6 @@ def command(*words: str, env: Mapping[str, str] | None = None) -> Command:
             env={**(os.environ if env is None else env), "OMP_NUM_THREADS": "1"},
         )
     return Command(process, Path(name))
-
-
-def results(folder: Path) -> dict[str, Any]:
-    """All that two runs must agree on: what was bought and every figure (clocks apart)."""
-    table = pq.read_table(folder / "cycles.parquet")
-    kept: dict[str, Any] = {
-        n: [repr(v) for v in table[n].to_pylist()] for n in table.column_names if not n.startswith("seconds.")
-    }
-    for path in sorted(folder.glob("*/seed_*/cycle_*/bought.parquet")):
-        kept[str(path.relative_to(folder))] = pq.read_table(path).to_pylist()
-    return kept
 
 
 def descendants(command: Command, word: str) -> list[psutil.Process]:

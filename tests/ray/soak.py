@@ -3,16 +3,18 @@
 ``python -m tests.ray.soak --kills 20 --seed 7`` starts a cluster of this machine (a head and two nodes), runs an
 experiment of 2 strategies x 2 seeds x 2 cycles undisturbed, and then again and again while it kills what it finds: the
 command, a trial, a worker that scores, one that trains, a raylet, the head. Where the command ends badly it is typed
-again.
+again. With ``--s3`` the runs lie on an S3 server of this machine, which is killed as well, and comes back.
 """
 
 import argparse
+import os
 import random
 import sys
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import copy
@@ -21,21 +23,32 @@ from typing import Any, Literal
 import psutil
 import torch
 
+from tasks.data.files import Place
 from tasks.data.manifest import Manifest
+from tasks.data.objects import S3Path
 from tasks.data.samples import Cache, Samples
 from tests.bench.results import record
 from tests.ray import counted
-from tests.ray.conftest import Command, command, results
+from tests.ray.conftest import Command, command
 from tests.ray.nodes import Nodes, nodes
-from tests.tiny import write_tiny
+from tests.s3.weed import BUCKET, Weed
+from tests.tiny import results, write_tiny
 
-Kind = Literal["driver", "trial", "scorer", "trainer", "raylet", "head"]
-KINDS: tuple[Kind, ...] = ("driver", "trial", "scorer", "trainer", "raylet", "head")
+Kind = Literal["driver", "trial", "scorer", "trainer", "raylet", "head", "server"]
+KINDS: tuple[Kind, ...] = ("driver", "trial", "scorer", "trainer", "raylet", "head")  # and "server", on S3
 SHARD, CHECKPOINT, WORKERS, TRIALS = 5, 3, 2, 1  # images; steps; workers of a trial; trials at a time, at most
 PAUSE = 20.0  # seconds before a kill, at most: a run takes a minute
 LIMIT = 400.0  # seconds that a command may take
 WHAT = ("steps", "scores", "evaluations")
-AFFECTED = {"driver": TRIALS, "trial": 1, "scorer": 1, "trainer": 1, "raylet": TRIALS, "head": TRIALS}  # trials
+AFFECTED = {
+    "driver": TRIALS,
+    "trial": 1,
+    "scorer": 1,
+    "trainer": 1,
+    "raylet": TRIALS,
+    "head": TRIALS,
+    "server": TRIALS,
+}  # trials
 
 
 @dataclass(frozen=True)
@@ -93,6 +106,7 @@ class Round:
     rng: random.Random
     address: str = ""  # the cluster's, where nothing is said
     words: tuple[str, ...] = ()  # further words of the command
+    server: Weed | None = None  # where the runs lie; None = on this disk
     typed: int = 0
     kills: list[Kill] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -104,8 +118,12 @@ class Round:
         self.began = 0.0
 
     @property
-    def folder(self) -> Path:
-        return self.place / self.name
+    def output(self) -> Place:
+        return self.place if self.server is None else S3Path(BUCKET, "runs")
+
+    @property
+    def folder(self) -> Place:
+        return self.output / self.name
 
     def config(self) -> Path:
         log = str(self.log)
@@ -118,7 +136,7 @@ class Round:
             },
         }  # fmt: skip
         return write_tiny(
-            self.place / f"{self.name}.yaml", self.place, name=self.name, arms=arms, seeds=[0, 1],
+            self.place / f"{self.name}.yaml", self.output, name=self.name, arms=arms, seeds=[0, 1],
             data={"name": "streets", "images": 28, "validation": 4, "test": 12, "size": [64, 96]},
             model={"name": "counted:counted_small", "log": log, "width": 16},
             weighting={"name": "counted:CountedWeighting", "log": log},
@@ -191,6 +209,12 @@ class Round:
                 self.sleep(running, self.rng.uniform(0, 10))
                 self.cluster.start()  # another node in its place, as an autoscaler would
                 return f"of node {index + 1}"
+            case "server":
+                assert self.server is not None
+                self.server.kill()
+                self.sleep(running, self.rng.uniform(0, 5))
+                self.server.start()
+                return "weed"
             case "head":
                 self.cluster.kill_head()
                 running.finish(LIMIT)
@@ -219,9 +243,9 @@ def _killed(pid: int) -> str:
     return name
 
 
-def pictures(place: Path) -> frozenset[str]:
+def pictures(output: Place) -> frozenset[str]:
     """The names of the pixels of the test images."""
-    manifest = Manifest.open(next((place / "data").iterdir()))
+    manifest = Manifest.open(next((output / "data").glob("*/manifest.parquet")).parent)
     rows = manifest.rows("test")
     samples = Samples(manifest, (), rows, Cache(0))
     return frozenset(counted.picture(samples[int(row)].image) for row in rows)
@@ -233,6 +257,7 @@ class Outcome:
     twice: Counter[str]
     allowed: Counter[str]
     seconds: float
+    storage: str = ""
 
     @property
     def kills(self) -> int:
@@ -243,27 +268,29 @@ class Outcome:
         kinds = Counter(kill.kind for one in self.rounds for kill in one.kills)
         typed = sum(one.typed for one in self.rounds)
         again = ", ".join(f"{self.twice[what]} {what} (at most {self.allowed[what]})" for what in WHAT)
+        killed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         return (
-            f"{self.kills} kills ({', '.join(f'{kinds[kind]} {kind}' for kind in KINDS)}) in {len(self.rounds)} runs "
-            f"of 2 strategies x 2 seeds x 2 cycles on a head and 2 nodes; typed {typed} "
-            "times; every cycles.parquet and every purchase equal to those of an undisturbed process; computed twice: "
-            f"{again}; {self.seconds:.0f} s"
+            f"{self.kills} kills ({killed}) in {len(self.rounds)} runs of 2 strategies x 2 seeds x 2 cycles "
+            f"on a head and 2 nodes{self.storage}; typed {typed} times; every cycles.parquet and "
+            f"every purchase equal to those of an undisturbed process; computed twice: {again}; {self.seconds:.0f} s"
         )
 
 
-def soak(place: Path, cluster: Nodes, kinds: "deque[Kind]", rng: random.Random, each: int) -> Outcome:
+def soak(
+    place: Path, cluster: Nodes, kinds: "deque[Kind]", rng: random.Random, each: int, server: Weed | None = None
+) -> Outcome:
     """Kill all of these, ``each`` a run; AssertionError where a run differs from one in one process, undisturbed."""
     torch.set_num_threads(1)
     started = time.monotonic()
-    calm = Round(place, "undisturbed", cluster, rng, address="none")
+    calm = Round(place, "undisturbed", cluster, rng, address="none")  # on this disk
     calm.carry_out(deque(), 0.0, 1)
     print(f"undisturbed: {time.monotonic() - started:.0f} s", flush=True)
-    test = pictures(place)
+    test = pictures(calm.output)
     expected, work = results(calm.folder), Work.of(calm.log, test)
-    outcome = Outcome([], Counter(), Counter(), 0.0)
+    outcome = Outcome([], Counter(), Counter(), 0.0, " with the runs on an S3 server" if server else "")
     while kinds:
         now: deque[Kind] = deque(kinds.popleft() for _ in range(min(each, len(kinds))))
-        one = Round(place, f"run_{len(outcome.rounds)}", cluster, rng)
+        one = Round(place, f"run_{len(outcome.rounds)}", cluster, rng, server=server)
         one.carry_out(now, PAUSE, 2 * each + 3)
         kinds.extendleft(reversed(now))  # those that found nothing to kill any more
         outcome.rounds.append(one)
@@ -279,13 +306,25 @@ def soak(place: Path, cluster: Nodes, kinds: "deque[Kind]", rng: random.Random, 
     return outcome
 
 
-def plan(kills: int, seed: int) -> "deque[Kind]":
+def plan(kills: int, seed: int, further: tuple[Kind, ...] = ()) -> "deque[Kind]":
     """As many kinds, each kind as often as the others, in a random order."""
-    rng = random.Random(seed)
+    rng, kinds = random.Random(seed), [*KINDS, *further]
     found: list[Kind] = []
     while len(found) < kills:
-        found += rng.sample(KINDS, len(KINDS))
+        found += rng.sample(kinds, len(kinds))
     return deque(found[:kills])
+
+
+@contextmanager
+def serving(place: Path) -> Iterator[Weed]:
+    """A server, and the variables in this process's environment that make it the one to talk to."""
+    server = Weed(place / "weed")
+    try:
+        server.start()
+        os.environ.update(server.environment)
+        yield server
+    finally:
+        server.kill()
 
 
 def main() -> None:
@@ -293,14 +332,17 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--each", type=int, default=4, help="kills a run")
-    parser.add_argument("--only", choices=KINDS, nargs="*", help="these kinds alone")
+    parser.add_argument("--s3", action="store_true", help="keep the runs on an S3 server, and kill that, too")
+    parser.add_argument("--only", choices=[*KINDS, "server"], nargs="*", help="these kinds alone")
     parser.add_argument("--record", action="store_true", help="append the outcome to tests/bench/RESULTS.md")
     words = parser.parse_args()
-    kinds: Any = plan(words.kills, words.seed)
+    kinds: Any = plan(words.kills, words.seed, ("server",) if words.s3 else ())
     if words.only:
         kinds = deque(words.only[i % len(words.only)] for i in range(words.kills))
-    with tempfile.TemporaryDirectory(prefix="soak-") as place, nodes() as cluster:
-        summary = soak(Path(place), cluster, kinds, random.Random(words.seed), words.each).text()
+    with tempfile.TemporaryDirectory(prefix="soak-") as place, ExitStack() as stack:
+        server = stack.enter_context(serving(Path(place))) if words.s3 else None
+        cluster = stack.enter_context(nodes())
+        summary = soak(Path(place), cluster, kinds, random.Random(words.seed), words.each, server).text()
     (record if words.record else print)(f"{summary} [seed {words.seed}]")
 
 

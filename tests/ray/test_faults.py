@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.ray.conftest import command, results, write_short
+from tests.ray.conftest import command, write_short
+from tests.tiny import results
 
 pytestmark = pytest.mark.ray
 DEADLY = '''

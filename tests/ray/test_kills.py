@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.ray.conftest import command, descendants, is_alive, results, wait_for, write_short
+from tests.ray.conftest import command, descendants, is_alive, wait_for, write_short
+from tests.tiny import results
 
 pytestmark = pytest.mark.ray
 

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tests.ray.conftest import command, descendants, results, wait_for, write_short
+from tests.ray.conftest import command, descendants, wait_for, write_short
+from tests.tiny import results
 
 pytestmark = pytest.mark.ray
 STEPS = 40  # of the reference: long enough that a kill falls into it

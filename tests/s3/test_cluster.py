@@ -10,9 +10,9 @@ import pytest
 from tasks.data.objects import S3Path
 from tests.ray.conftest import command, wait_for
 from tests.s3.conftest import use
-from tests.s3.test_run import check_all_whole, results
+from tests.s3.test_run import check_all_whole
 from tests.s3.weed import BUCKET, KEY, SECRET, Weed
-from tests.tiny import write_tiny
+from tests.tiny import results, write_tiny
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3]
 
@@ -49,7 +49,7 @@ def holding(folder: Path, *words: str) -> list[str]:
 
 def test_the_server_dies_under_a_run_on_ray(own: Weed, session: Path, tiny_run: Path, tmp_path: Path) -> None:
     output = S3Path(BUCKET, "runs")
-    config = str(write_tiny(tmp_path / "tiny.yaml", output))  # type: ignore[arg-type]
+    config = str(write_tiny(tmp_path / "tiny.yaml", output))
     words = ("run", config, "--address", "local")
     running = command(*words)
     try:

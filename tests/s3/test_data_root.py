@@ -25,9 +25,8 @@ from tests.data.coco import write_coco
 from tests.data.nyuv2 import write_folder, write_mat
 from tests.data.site import write_site
 from tests.s3.conftest import send
-from tests.s3.test_run import results
 from tests.s3.weed import KEY, SECRET
-from tests.tiny import write_tiny
+from tests.tiny import results, write_tiny
 
 pytestmark = pytest.mark.s3
 SITE = {"images": "images", "semantic": "masks", "group": "drive", "validation": 0.2, "test": 0.4, "size": [64, 96]}
@@ -38,7 +37,7 @@ def site_config(place: Path, root: str, output: object) -> Path:
     """The tiny experiment on somebody's own data: one arm, one purchase."""
     place.mkdir(exist_ok=True)
     return write_tiny(
-        place / "tiny.yaml", output, data={"name": "coco", "root": root, **SITE}, arms={"boxmask": ARM},  # type: ignore[arg-type]
+        place / "tiny.yaml", output, data={"name": "coco", "root": root, **SITE}, arms={"boxmask": ARM},
         active={"initial": 0.4, "budget": {"amount": 2}, "cycles": 1}, reference={"steps": 40, "seeds": [0]},
     )  # fmt: skip
 
@@ -195,7 +194,7 @@ def test_images_that_are_missing_are_counted_and_may_be_left_out(
 def test_an_output_that_may_not_be_written_to(
     tmp_path: Path, prefix: S3Path, capsys: pytest.CaptureFixture[str], words: Any
 ) -> None:
-    config = str(write_tiny(tmp_path / "tiny.yaml", "s3://no-such-bucket/runs"))  # type: ignore[arg-type]
+    config = str(write_tiny(tmp_path / "tiny.yaml", "s3://no-such-bucket/runs"))
     line = refused(capsys, words[0], config, *words[1:])
     assert "the server refuses this (AccessDenied" in line
     assert line.endswith("of somebody who may read, write, delete and list here, then type the same command again")

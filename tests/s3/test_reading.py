@@ -106,7 +106,7 @@ def test_keys_beside_those_of_a_run_cost_nothing(
 ) -> None:
     """The listings of a command, and their pages, do not grow with what else lies in the bucket or below the run."""
     send(tiny_run / "runs", prefix / "runs")
-    config = str(write_tiny(tmp_path / "tiny.yaml", prefix / "runs"))  # type: ignore[arg-type]
+    config = str(write_tiny(tmp_path / "tiny.yaml", prefix / "runs"))
     commands = {
         "one cycle more": ["run", config, "--address", "none", "--set", "active.cycles=3"],
         "report": ["report", str(prefix / "runs" / "tiny")],

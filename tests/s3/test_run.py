@@ -11,7 +11,6 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,15 +20,13 @@ from PIL import Image
 
 from orchestrator.curves import Results
 from orchestrator.report import write_report
-from orchestrator.store import read_table
 from tasks.data import samples
-from tasks.data.files import Place
 from tasks.data.manifest import Manifest
 from tasks.data.objects import S3Path
 from tasks.data.samples import Samples
 from tests.s3.conftest import use
 from tests.s3.weed import SECRET, Weed
-from tests.tiny import write_tiny
+from tests.tiny import results, write_tiny
 
 pytestmark = pytest.mark.s3
 HOME = Path(__file__).resolve().parents[2]
@@ -58,17 +55,6 @@ def started(config: Path, *words: str) -> "subprocess.Popen[bytes]":
 
 def log_of(config: Path) -> str:
     return config.with_name("run.log").read_text()
-
-
-def results(folder: Place) -> dict[str, Any]:
-    """All that two runs must agree on: what was bought and every figure (clocks apart)."""
-    table = read_table(folder / "cycles.parquet")
-    kept: dict[str, Any] = {
-        n: [repr(v) for v in table[n].to_pylist()] for n in table.column_names if not n.startswith("seconds.")
-    }
-    for path in sorted(folder.glob("*/seed_*/cycle_*/bought.parquet"), key=str):
-        kept[str(path)[len(str(folder)) :]] = read_table(path).to_pylist()
-    return kept
 
 
 def wait_for(what: Callable[[], bool], running: "subprocess.Popen[bytes]", config: Path) -> None:
@@ -110,7 +96,7 @@ def check_all_whole(folder: S3Path) -> int:
 
 
 def write_config(place: Path, output: S3Path) -> Path:
-    return write_tiny(place / "tiny.yaml", output)  # type: ignore[arg-type]
+    return write_tiny(place / "tiny.yaml", output)
 
 
 def test_a_run_in_a_bucket_equals_a_local_one(
