@@ -3,10 +3,9 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-
-import pytest
 
 HOME = Path(__file__).resolve().parents[1]
 ROOMS = ("orchestrator", "tasks", "strategies", "configs")
@@ -48,7 +47,26 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def every(paths: Sequence[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
+    """One test over many files, which lists all that break the law: a test for each file costs more than the law."""
+
+    def decorated(law: Callable[[Path], None]) -> Callable[[], None]:
+        def over_all() -> None:
+            broken = []
+            for path in paths:
+                try:
+                    law(path)
+                except AssertionError as why:
+                    broken.append(f"{path.relative_to(HOME)}: {str(why).splitlines()[0]}")
+            assert broken == []
+
+        over_all.__doc__ = law.__doc__
+        return over_all
+
+    return decorated
+
+
+@every(SOURCES)
 def test_floors(path: Path) -> None:
     """tasks imports neither of the others; strategies only the ground floor of tasks; ray and boto3 in few rooms."""
     name, used = name_of(path), imports(path)
@@ -65,7 +83,7 @@ def test_floors(path: Path) -> None:
         assert name == "tasks.data.s3"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+@every(SOURCES)
 def test_nothing_private_crosses_files_and_imports_stand_at_the_top(path: Path) -> None:
     tree = tree_of(path)
     for node in ast.walk(tree):
@@ -76,7 +94,7 @@ def test_nothing_private_crosses_files_and_imports_stand_at_the_top(path: Path) 
             assert not inner, f"{name_of(path)}.{node.name} imports inside"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+@every(SOURCES)
 def test_sizes(path: Path) -> None:
     """A file has at most 400 lines, a function at most 60."""
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
@@ -156,7 +174,7 @@ def test_light_modules_import_no_torch() -> None:
     assert done.stdout.split("\n")[:-1] == [f"{module} False" for module in light]
 
 
-@pytest.mark.parametrize("path", TESTS, ids=lambda p: str(p.relative_to(HOME)))
+@every(TESTS)
 def test_every_test_can_fail(path: Path) -> None:
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
