@@ -41,9 +41,7 @@ resolves: setup
 
 check: lint types resolves
 	$(BIN)/python -m pytest -n 2 --dist loadfile
-	$(BIN)/python -m pytest -n 2 -m "(ray or browser) and not s3"
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m s3
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "(ray or browser or s3 or slow) and not soak"
 
 bench: setup
 	$(BIN)/python tests/bench/bench_golden.py
@@ -58,6 +56,7 @@ bench: setup
 
 soak: setup
 	$(BIN)/python -m tests.ray.soak --kills 20 --seed $${MTAL_SOAK_SEED:-$$(date +%s)} --record
+	$(BIN)/python -m pytest -n 2 -m soak
 	$(BIN)/python -m tests.ray.soak --kills 7 --s3 --seed $${MTAL_SOAK_SEED:-$$(date +%s)} --record
 	$(MAKE) PYTHON=$(PYTHON312) VENV=.venv-312 check
 

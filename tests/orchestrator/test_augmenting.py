@@ -84,6 +84,7 @@ def test_what_was_made_can_be_read_by_others(tmp_path: Path) -> None:
     assert len(Manifest.open(tmp_path / "manifest")) == 13
 
 
+@pytest.mark.slow
 def test_a_stopped_command_carries_on_to_the_same_files(tmp_path: Path) -> None:
     source, wanted = write_joint(tmp_path / "from"), order(copies=20, recipe=Recipe(rotate=25.0))
     augment(source, tmp_path / "whole", wanted, silent)
@@ -117,6 +118,7 @@ def test_seeds_differ_and_more_copies_begin_with_the_same(tmp_path: Path) -> Non
     assert not set(images["a"].values()) & set(images["c"].values())
 
 
+@pytest.mark.slow
 def test_copies_stay_with_their_original(tmp_path: Path) -> None:
     """Splits are drawn before anything is copied: by scenes, and the copies are of the same."""
     source = write_joint(tmp_path / "from", splits=(None,) * 40)

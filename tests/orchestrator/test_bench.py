@@ -54,6 +54,7 @@ def test_the_phases_of_a_run_are_the_time_of_its_workers(measured: Bench) -> Non
         assert min(phases.values()) >= 0
 
 
+@pytest.mark.slow
 def test_the_whole_experiment_is_counted(measured: Bench) -> None:
     steps = 6 + 5 + 2 * 2 * 3  # reference, cycle 0 of both arms, and two purchases of each
     assert measured.work == (steps, (16 - 6) + (16 - 8))  # boxmask alone looks at images
@@ -75,6 +76,7 @@ def test_a_checkpoint_or_a_stub_in_place_of_fresh_weights(plan: Plan, tiny_run: 
     assert os.listdir(tmp_path) == [".lock"]
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_appends_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

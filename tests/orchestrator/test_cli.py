@@ -101,6 +101,7 @@ def test_version_and_bare_call(typed: Typed) -> None:
     assert all(verb in out for verb in VERBS)
 
 
+@pytest.mark.slow
 def test_the_module_is_the_same_command(tmp_path: Path) -> None:
     """``python -m orchestrator`` and the installed script say the same, apart from what they are called."""
     environment = {**os.environ, "PYTHONPATH": str(HOME), "COLUMNS": "100"}
@@ -146,6 +147,7 @@ def test_a_log_tells_nothing_twice(tiny_run: Path) -> None:
     assert sum("random cycle 0, seed 0: training 5/5" in line for line in lines) == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_is_done_computes_nothing_again(typed: Typed, tiny_run: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_run / "runs", tmp_path / "runs")
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*") if p.name in ("model.pt", "cycle.json")}
@@ -156,6 +158,7 @@ def test_a_run_that_is_done_computes_nothing_again(typed: Typed, tiny_run: Path,
     assert len(before) == 12
 
 
+@pytest.mark.slow
 def test_fresh_makes_one_arm_again_to_the_same_result(typed: Typed, tiny_run: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_run / "runs", tmp_path / "runs")
     config = write_tiny(tmp_path / "tiny.yaml", tmp_path / "runs")
@@ -168,6 +171,7 @@ def test_fresh_makes_one_arm_again_to_the_same_result(typed: Typed, tiny_run: Pa
             assert str(first[name].to_pylist()) == str(second[name].to_pylist()), name  # nan is nan
 
 
+@pytest.mark.slow
 def test_failed_arms_are_told_after_the_results(typed: Typed, tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "failing_arm.py").write_text(
         "from strategies.base import Strategy\nclass Bad(Strategy):\n    def score(self, seen, rng): return 1 / 0\n"
@@ -185,6 +189,7 @@ def test_failed_arms_are_told_after_the_results(typed: Typed, tiny_run: Path, tm
     assert [f["arm"] for f in failures] == ["bad"]
 
 
+@pytest.mark.slow
 def test_set_changes_the_run_and_is_recorded(typed: Typed, tiny_run: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_run / "runs" / "data", tmp_path / "runs" / "data")
     tree = {**tiny(tmp_path / "runs"), "arms": {"random": {"strategy": "random"}}}
@@ -222,6 +227,7 @@ def test_check_of_a_configuration_and_of_strategies(typed: Typed, tmp_path: Path
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_report_writes_what_was_deleted(typed: Typed, tiny_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(tiny_run / "runs" / "tiny", tmp_path / "tiny")
     before = {name: (run / name).read_bytes() for name in ("report.html", "curves.csv", "curves_mdsq.svg")}

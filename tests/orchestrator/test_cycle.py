@@ -144,6 +144,7 @@ def test_more_cycles_and_another_arm_compute_only_what_is_new(base: Path, copy: 
     assert [r["cycle"] for r in rows] == [0, 1, 2, 3] * 3
 
 
+@pytest.mark.slow
 def test_a_changed_configuration_is_refused_unless_made_fresh(copy: Path) -> None:
     tree = tiny(copy.parent)
     tree["arms"]["boxmask"]["strategy"]["tau"] = 0.5
@@ -198,6 +199,7 @@ def test_a_budget_larger_than_the_pool_buys_what_is_left(tmp_path: Path) -> None
     assert [r["labeled.detection"] for r in rows] == [6, 16, 16]
 
 
+@pytest.mark.slow
 def test_a_strategy_that_fails_fails_alone(tmp_path: Path) -> None:
     tree = tiny(tmp_path)
     tree["active"]["cycles"] = 1
@@ -218,6 +220,7 @@ def test_shards_and_workers_do_not_change_the_picks(base: Path, tmp_path: Path) 
     assert results(folder) == results(base)
 
 
+@pytest.mark.slow
 def test_units_can_be_carried_out_one_by_one(base: Path, tmp_path: Path) -> None:
     """What a notebook does: a plan, workers of this process, one unit."""
     plan = plan_of(tiny(tmp_path))
@@ -226,6 +229,7 @@ def test_units_can_be_carried_out_one_by_one(base: Path, tmp_path: Path) -> None
     assert len(list(plan.folder.root.glob("reference/*/seed_0/fit.json"))) == 1
 
 
+@pytest.mark.slow
 def test_validation_images_are_needed_only_to_choose_by(tmp_path: Path) -> None:
     annotations = write_camvid(tmp_path / "set") / "annotations.json"
     content = json.loads(annotations.read_text())
@@ -242,6 +246,7 @@ def test_validation_images_are_needed_only_to_choose_by(tmp_path: Path) -> None:
         plan_of(tree)
 
 
+@pytest.mark.slow
 def test_cycle_0_waits_for_the_reference_only_where_it_chooses_by_it(tmp_path: Path) -> None:
     asked: list[list[str]] = []
 

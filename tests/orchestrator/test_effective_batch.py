@@ -38,6 +38,7 @@ def test_every_image_comes_once_an_epoch_for_any_number_of_processes(
         assert sorted(index for e, index in stream if e == epoch) == list(range(count))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("processes", "micro"), [(1, 2), (2, 2)])
 def test_a_batch_in_parts_gives_the_curve_of_the_whole(tmp_path: Path, processes: int, micro: int) -> None:
     whole = trained(tmp_path / "whole", settings(checkpoint_steps=99)).curve
@@ -59,6 +60,7 @@ class Stop(Exception):
     """A kill, as far as a test can make one."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noisy", [False, True])
 def test_parts_carry_on_to_the_same_bits(tmp_path: Path, noisy: bool) -> None:
     def stop(step: int) -> None:

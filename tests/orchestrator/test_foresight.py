@@ -44,6 +44,7 @@ def test_it_does_not_start_ray(desk: Path, capsys: pytest.CaptureFixture[str], m
     assert "1 trial on this machine, in one process (--address none)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_hours_come_from_seconds_that_are_typed_or_measured(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seconds = ("--step-seconds", "3600", "--image-seconds", "0")
     assert typed("tiny.yaml", "--dry-run", "--address", "none", *seconds) == 0

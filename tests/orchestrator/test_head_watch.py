@@ -22,6 +22,7 @@ def listening() -> tuple[socket.socket, str]:
     return one, f"127.0.0.1:{one.getsockname()[1]}"
 
 
+@pytest.mark.slow
 def test_a_head_that_goes_away_is_noticed_once() -> None:
     server, address = listening()
     lost, calls = threading.Event(), list[Head]()
@@ -42,6 +43,7 @@ def test_a_head_that_comes_back_in_time_was_not_lost(monkeypatch: pytest.MonkeyP
         assert not lost.wait(0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["", "nonsense", "127.0.0.1:notaport"])
 def test_an_address_that_is_none(address: str) -> None:
     lost = threading.Event()
@@ -49,6 +51,7 @@ def test_an_address_that_is_none(address: str) -> None:
         assert lost.wait(1.0) == bool(address)
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_a_sentence() -> None:
     code = "import time; from orchestrator.head_watch import *\nwith watched(Head('127.0.0.1:9')): time.sleep(300)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)

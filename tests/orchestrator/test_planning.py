@@ -73,6 +73,7 @@ def test_storage_is_that_of_real_networks_and_rows(paper: Outlook) -> None:
     assert paper.scores == sum(s.bytes for w in paper.works for s in w.scorings)
 
 
+@pytest.mark.slow
 def test_a_run_does_what_its_plan_says(tiny_run: Path) -> None:
     """The tiny experiment: its plan against its finished run folder."""
     experiment = experiment_of(yaml.safe_load((tiny_run / "tiny.yaml").read_text()), "tiny.yaml")

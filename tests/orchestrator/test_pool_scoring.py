@@ -92,6 +92,7 @@ def test_a_folder_of_photos(checkpoint: Path, photos: Path) -> None:
     assert not list(photos.rglob("*.parquet"))
 
 
+@pytest.mark.slow
 def test_shards_and_company_change_no_score(checkpoint: Path, photos: Path) -> None:
     together = score(checkpoint, photos, ["boxmask", "equal"], shard=3).table
     alone = score(checkpoint, photos, ["equal"], shard=3).table
@@ -117,6 +118,7 @@ def interrupted(checkpoint: Path, photos: Path, after: int, **options: Any) -> N
         score(checkpoint, photos, ["equal"], make=make, **options)
 
 
+@pytest.mark.slow
 def test_a_killed_command_carries_on_to_the_same_list(checkpoint: Path, photos: Path) -> None:
     whole = score(checkpoint, photos, ["equal"], shard=2).table
     checkpoint.with_name("list.parquet").unlink()
@@ -208,6 +210,7 @@ def test_the_picks_are_printed_in_their_order() -> None:
     assert "the first 0 of 4" in printed(top_table(PoolScores(rows, ("one",), Scored(4, 1.0)), 0))
 
 
+@pytest.mark.slow
 def test_the_list_is_what_select_chooses(checkpoint: Path, photos: Path) -> None:
     """Values order the images of EquAL, ties by key; core-set chooses a set, whatever the values."""
     table = score(checkpoint, photos, ["equal", "coreset"], top=4).table

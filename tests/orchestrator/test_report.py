@@ -85,6 +85,7 @@ def table_text(folder: Path) -> str:
     return console.export_text()
 
 
+@pytest.mark.slow
 def test_a_report_of_a_whole_run(tmp_path: Path) -> None:
     folder = write_fake_run(tmp_path / "demo")
     page = page_of(folder)
@@ -152,6 +153,7 @@ def test_the_tidy_file_holds_every_figure(tmp_path: Path) -> None:
     assert {r["value"] for r in rows if r["metric"] == "detection.ap/sign"} == {""}
 
 
+@pytest.mark.slow
 def test_missing_trials_stand_in_a_box(tmp_path: Path) -> None:
     folder = write_fake_run(tmp_path / "demo", pictures=1, lost=[("boxmask", 1, 2)])
     page = page_of(folder)
@@ -267,6 +269,7 @@ def test_no_name_leads_out_of_the_run_folder(tmp_path: Path) -> None:
     assert page_of(folder).pictures == []
 
 
+@pytest.mark.slow
 def test_a_run_of_many_arms_keeps_them_apart(tmp_path: Path) -> None:
     arms = {"random": {"strategy": "random"}, **{f"arm-{k}": {"strategy": "equal"} for k in range(11)}}
     folder = write_fake_run(tmp_path / "demo", pictures=0, cycles=10, arms=arms)

@@ -24,6 +24,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     return folder, *together(folder)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_curve_of_one_with_the_same_batch(pair: Pair, tmp_path: Path) -> None:
     one, two = trained(tmp_path, settings(evaluations=2)), pair[1]
     assert one.curve.shape == two.curve.shape == (20, 5)
@@ -34,6 +35,7 @@ def test_two_processes_give_the_curve_of_one_with_the_same_batch(pair: Pair, tmp
     assert np.ptp(one.curve[:, 0]) > 0.1  # the curve goes somewhere: equal by standing still it is not
 
 
+@pytest.mark.slow
 def test_all_hold_the_same_weights_and_the_first_one_judges(pair: Pair) -> None:
     folder, first, noisy = pair
     second = torch.load(folder / "rank_1.pt", weights_only=True)
@@ -45,6 +47,7 @@ def test_all_hold_the_same_weights_and_the_first_one_judges(pair: Pair) -> None:
     assert first.best.figures == {"x": 1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noisy", [False, True])
 def test_one_process_makes_the_parts_of_two_within_rounding(pair: Pair, tmp_path: Path, noisy: bool) -> None:
     """Without Ray the same experiment runs in one process: dropout and batch norm included."""
@@ -54,12 +57,14 @@ def test_one_process_makes_the_parts_of_two_within_rounding(pair: Pair, tmp_path
         assert torch.allclose(value.double(), two.state()[name].double(), atol=1e-4), name
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_on_one_process_skips_the_step_on_all(pair: Pair) -> None:
     noisy = pair[2]
     assert noisy.skipped == int(np.isnan(noisy.curve[:, 0]).sum()) == 6  # 20 steps of 4: 5.7 epochs of 14 images
     assert all(bool(torch.isfinite(value).all()) for value in noisy.state().values())
 
 
+@pytest.mark.slow
 def test_what_no_process_uses_stays_as_it_is(pair: Pair) -> None:
     """No weight decay without a gradient, and no rounding of constants, as in one process."""
     for name in ("idle", "third"):
@@ -81,6 +86,7 @@ def test_a_process_is_killed_and_the_next_group_ends_with_the_same_bits(pair: Pa
     assert again.best == pair[1].best
 
 
+@pytest.mark.slow
 def test_who_does_not_come_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestrator.training_group.MEETING", timedelta(seconds=1))
     with pytest.raises(GroupLost, match="does not answer"), joined(Seat(1, 2, HOST, (HOST, 9)), CPU):

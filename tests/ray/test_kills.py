@@ -20,9 +20,9 @@ def test_ray_equals_one_process(undisturbed: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "point",
     [
-        "reference/*/seed_0/model.pt",
+        pytest.param("reference/*/seed_0/model.pt", marks=pytest.mark.soak),
         "boxmask/seed_0/cycle_0/scores/shard_00000.parquet",
-        "boxmask/seed_0/cycle_0/purchase.json",
+        pytest.param("boxmask/seed_0/cycle_0/purchase.json", marks=pytest.mark.soak),
     ],
 )
 def test_the_command_is_killed_and_typed_again(undisturbed: Path, tmp_path: Path, point: str) -> None:
@@ -41,7 +41,7 @@ def test_the_command_is_killed_and_typed_again(undisturbed: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("victim", "point"),
     [
-        ("ray::WorkerProcess", "reference/*/seed_0/training.pt"),
+        pytest.param("ray::WorkerProcess", "reference/*/seed_0/training.pt", marks=pytest.mark.soak),
         ("ray::WorkerProcess", "boxmask/seed_0/cycle_0/scores/shard_00000.parquet"),
         ("ray::ResourceTrainable", "boxmask/seed_0/cycle_0/scores/shard_00000.parquet"),
     ],
@@ -77,7 +77,7 @@ def test_a_trial_that_fits_no_node_is_refused_before_anything_starts(tmp_path: P
     config = str(write_short(tmp_path / "tiny.yaml", tmp_path, cluster={"workers_per_trial": 99}))
     code, text = command("run", config).finish()
     assert code == 2
-    assert "a trial needs 99 x 1 CPU" in text
+    assert "a trial needs 99 x (1 CPU)" in text
     assert "lower cluster.workers_per_trial" in text
     assert not list((tmp_path / "tiny").glob("reference/*"))
 

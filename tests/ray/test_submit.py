@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from fcntl import LOCK_EX, flock
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -125,7 +126,10 @@ def test_jobs_are_followed_listed_and_stopped(jobs_server: Server) -> None:
 
 
 def assert_ctrl_c_leaves_it(server: Server, words: Sequence[str]) -> None:
-    following = subprocess.Popen(words, env=server.env, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    following = subprocess.Popen(
+        words, env=server.env, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background ignores it
+    )  # fmt: skip
     assert following.stdout is not None
     lines = iter(following.stdout.readline, b"")
     assert wait_for(lambda: b"begun" in next(lines), 60)

@@ -24,6 +24,7 @@ def test_k_center_matches_the_reference(shared: Path, case: str) -> None:
     np.testing.assert_allclose(np.sqrt(SquaredL2()(features, features[labeled]).min(axis=1)), left, atol=1e-6)
 
 
+@pytest.mark.slow
 @settings(derandomize=True, max_examples=12, deadline=None)
 @given(seed=st.integers(0, 2**32), labeled=st.sampled_from([0, 1, 9]), duplicates=st.booleans())
 def test_k_center_is_the_same_for_any_number_of_shards(seed: int, labeled: int, duplicates: bool) -> None:

@@ -115,6 +115,7 @@ def test_depth_is_divided_and_unknown_stays_unknown() -> None:
     assert np.nanmax(turned.depth) == 6.0
 
 
+@pytest.mark.slow
 def test_many_affine_changes_keep_polygons_on_their_masks() -> None:
     """A rendered polygon, transformed, against the polygon transformed and then rendered: the rim of one pixel only."""
     rng, shares = np.random.default_rng(1), []

@@ -63,6 +63,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         server.server_close()
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_the_whole_table(source: Any) -> None:
     whole = pq.read_table(io.BytesIO(written()))
     keys = numbers(source, "key", COUNT, np.uint64)
@@ -70,6 +71,7 @@ def test_numbers_are_those_of_the_whole_table(source: Any) -> None:
     assert np.array_equal(keys, whole["key"].to_numpy())
 
 
+@pytest.mark.slow
 def test_words_are_their_places(source: Any) -> None:
     found = places(source, "split", COUNT, WORDS)
     assert found.dtype == np.int8

@@ -45,6 +45,7 @@ def patient(monkeypatch: pytest.MonkeyPatch, answering: object) -> None:
     monkeypatch.setattr(s3, "PATIENCE", 20.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
@@ -74,6 +75,7 @@ def test_what_the_server_refuses_is_one_sentence_without_its_own_words(
     assert str(pickle.loads(pickle.dumps(told.value))) == str(told.value)  # it may come from a worker
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("patient")
 def test_a_busy_server_is_asked_again(answering: Callable[..., Answering]) -> None:
     server = answering(error(503, "SlowDown"), error(500, "InternalError"), Answer(body=b"there"))
@@ -81,6 +83,7 @@ def test_a_busy_server_is_asked_again(answering: Callable[..., Answering]) -> No
     assert [method for method, _, _ in server.asked] == ["GET"] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("patient")
 def test_an_answer_that_breaks_off_is_asked_for_again(answering: Callable[..., Answering]) -> None:
     server = answering(Answer(body=b"a whole body", cut=5), Answer(body=b"a whole body"))
@@ -135,6 +138,7 @@ def test_without_keys_it_is_said_which_to_set(
         PATH.read_bytes()
 
 
+@pytest.mark.slow
 def test_an_address_that_is_none_is_told(answering: Callable[..., Answering], monkeypatch: pytest.MonkeyPatch) -> None:
     answering()
     monkeypatch.setenv("AWS_ENDPOINT_URL", "nonsense")

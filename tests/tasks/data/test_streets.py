@@ -84,6 +84,7 @@ def test_tail_one_is_uniform() -> None:
         assert max(counts.values()) / min(counts.values()) < 1.25
 
 
+@pytest.mark.slow
 def test_frames_of_a_sequence_are_near_duplicates() -> None:
     frames = _frames(Streets(images=40), 40)
     small = [cv2.blur(f.image, (9, 9)).astype(float) for _, f in frames]
@@ -106,6 +107,7 @@ def _rare(difficulty: float) -> list[Vehicle | Person]:
     return [t for t in things if t.kind in RARE_KINDS]
 
 
+@pytest.mark.slow
 def test_rare_difficulty_makes_rare_things_far_and_dark() -> None:
     easy, hard = _rare(0.0), _rare(2.0)
     assert min(len(easy), len(hard)) > 100
@@ -274,6 +276,7 @@ def test_two_processes_make_the_same_pixels(stored: tuple[Path, list[Record]]) -
     assert there == here.hexdigest()
 
 
+@pytest.mark.slow
 def test_the_long_tail_is_long() -> None:
     scenes = [Streets().scene(split, shot) for split, shot in Streets().shots() if split == "train"]
     counts = Counter(SEGMENTATION[t.kind] for s in scenes for t in s.vehicles)
