@@ -2,15 +2,20 @@
 
 import codecs
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from json.decoder import JSONDecodeError
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tasks.data.files import check_key
+
 _BLOCK = 1 << 20  # bytes that are read at a time, at least
 _LOST = 1 << 24  # characters behind an error, from which on it is one, and not the end of what is held
 _decode = json.JSONDecoder().raw_decode
+
+
+Kinds = Mapping[str, type | tuple[type, ...]]  # of keys that must be there
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,22 @@ def read_elements(path: Path, lists: Sequence[str] = ()) -> Iterator[Element]:
             raise text.wrong("an object or a list")
         if text.peek():
             raise text.wrong("nothing behind the end")
+
+
+def rows(path: Path, keys: Kinds) -> Iterator[dict[str, Any]]:
+    """The objects of a file that is one list, in their order.
+
+    ValueError names the file and the row that is no JSON object, or lacks one of ``keys`` (name -> type).
+    """
+    try:
+        for number, element in enumerate(read_elements(path)):
+            if not element.is_listed:
+                raise ValueError(f"{path}: holds an object; expected a list of rows: copy the file again")
+            for name, kind in keys.items():
+                check_key(element.value, name, kind, f"{path}: row {number}")
+            yield element.value
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file; expected a table of the data set: restore it") from None
 
 
 def read_element(file: BinaryIO, offset: int, length: int) -> Any:

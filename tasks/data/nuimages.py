@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tasks.classes import ClassMap
 from tasks.data.files import relative_uri
-from tasks.data.json_rows import rows
+from tasks.data.json_lists import rows
 from tasks.data.manifest import ObjectRecord, Record
 from tasks.data.nuimages_tables import Annotated, Annotation, annotated_images
 from tasks.data.semantic_maps import (

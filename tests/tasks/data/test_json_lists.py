@@ -1,13 +1,14 @@
 """A JSON file an element at a time is the same as the whole file, wherever its blocks end."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tasks.data import json_lists
-from tasks.data.json_lists import read_element, read_elements
+from tasks.data.json_lists import read_element, read_elements, rows
 
 CONTENT: dict[str, Any] = {
     "info": {"a": 1, "é": "ü€😀"},
@@ -64,3 +65,36 @@ def test_what_is_no_text(tmp_path: Path) -> None:
     path.write_bytes(b'{"a": "\xff"}')
     with pytest.raises(ValueError, match="expected UTF-8"):
         list(read_elements(path))
+
+
+def test_a_large_table_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_lists, "_BLOCK", 1 << 14)
+    with (tmp_path / "table.json").open("w") as file:
+        file.write("[")
+        file.writelines(f'{"," if i else ""}\n{{"token": "{i:0200d}"}}' for i in range(20_000))
+        file.write("]")
+    tracemalloc.start()
+    count = sum(1 for _ in rows(tmp_path / "table.json", {"token": str}))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 20_000
+    assert peak < (tmp_path / "table.json").stat().st_size / 10
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"a": 1}', r"holds an object; expected a list of rows"),
+        ('[{"b": 1}]', r"row 0: has the keys b; expected 'a' \(int\)"),
+        ("[1]", r"row 0: has 1; expected 'a'"),
+    ],
+)
+def test_a_row_that_is_broken_is_named(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "table.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"table.json: {told}"):
+        list(rows(tmp_path / "table.json", {"a": int}))
+
+
+def test_a_table_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"gone.json: no such file"):
+        list(rows(tmp_path / "gone.json", {}))
