@@ -22,7 +22,7 @@ from tasks.data.label_config import KeypointLabel, LabelSchema, schema_of_config
 from tasks.data.label_objects import annotation_of, objects_of
 from tasks.data.label_regions import LeftOut, Regions, regions_of
 from tasks.data.manifest import Record
-from tasks.data.splits import drawn_split
+from tasks.data.splits import check_shares, drawn_split
 from tasks.geometry import Size
 
 LEFT_OUT = "left_out.csv"
@@ -77,11 +77,7 @@ class LabelStudio:
     size: tuple[int, int] | None = None  # H, W on reading
 
     def __post_init__(self) -> None:
-        if not (self.validation >= 0 and self.test >= 0 and self.validation + self.test < 1):
-            raise ValueError(
-                f"label_studio: validation is {self.validation} and test {self.test}; expected shares: >= 0, and "
-                f"together below 1"
-            )
+        check_shares("label_studio", self.validation, self.test)
 
     def classes(self) -> ClassMap:
         """The classes and keypoints, as the labelling configuration (else the export) has them."""
