@@ -329,7 +329,7 @@ FILES: dict[str, tuple[str, Callable[[Path], None], tuple[str, ...]]] = {
         ("[200]", "which no class has"),
     ),
     "annotations that are no JSON": ("annotations.json", cut, ("annotations.json", "is not JSON", "export")),
-    "no data": (".", remove, ("annotations.json", "no such file", "restore")),
+    "no data": (".", remove, ("/set", "no such folder", "set data.root")),
     "no class list": ("classes.json", remove, ("classes.json", "no such file", "restore")),
 }
 

@@ -1,5 +1,6 @@
 """Loggers: each cycle once, also after a command that was typed again; a server that is away stops nothing."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,9 @@ def test_wandb_writes_offline_what_can_be_sent_later(tmp_path: Path, monkeypatch
     with loggers.opened(plan) as tell:
         tell(UNIT)
     [file] = (tmp_path / "tiny" / "wandb").glob("offline-run-*/run-*.wandb")
-    data = file.read_bytes()
-    assert b"detection.map" in data
-    assert b"random seed 0" in data
+    end = time.monotonic() + 60  # a process of its own writes it
+    while b"detection.map" not in file.read_bytes() and time.monotonic() < end:
+        time.sleep(0.2)
+    assert b"detection.map" in file.read_bytes()
+    assert b"random seed 0" in file.read_bytes()
     assert wandb.run is None  # closed
