@@ -10,6 +10,7 @@ from tests.tiny import results
 pytestmark = pytest.mark.ray
 
 
+@pytest.mark.soak
 def test_ray_equals_one_process(undisturbed: Path, tmp_path: Path) -> None:
     code, text = command("run", str(write_short(tmp_path / "tiny.yaml", tmp_path))).finish()
     assert code == 0, text
@@ -42,7 +43,7 @@ def test_the_command_is_killed_and_typed_again(undisturbed: Path, tmp_path: Path
     ("victim", "point"),
     [
         pytest.param("ray::WorkerProcess", "reference/*/seed_0/training.pt", marks=pytest.mark.soak),
-        ("ray::WorkerProcess", "boxmask/seed_0/cycle_0/scores/shard_00000.parquet"),
+        pytest.param("ray::WorkerProcess", "boxmask/seed_0/cycle_0/scores/shard_00000.parquet", marks=pytest.mark.soak),
         ("ray::ResourceTrainable", "boxmask/seed_0/cycle_0/scores/shard_00000.parquet"),
     ],
 )

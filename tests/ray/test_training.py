@@ -72,6 +72,7 @@ def test_one_of_those_that_train_is_killed_and_the_run_ends_alike(together: Path
         assert all(torch.equal(value, disturbed[name][key]) for key, value in state.items()), name
 
 
+@pytest.mark.soak
 def test_what_one_of_those_that_train_cannot_read_ends_the_run_with_its_name(tmp_path: Path) -> None:
     """One process raises, the others miss it: what is told is what was raised."""
     config = str(write_short(tmp_path / "tiny.yaml", tmp_path, **CHANGES))

@@ -101,6 +101,7 @@ def test_every_job_of_a_worker_reads_ahead(manifest: Manifest, far: Far, prefix:
     assert min(most.values()) >= MANY, most
 
 
+@pytest.mark.soak
 def test_keys_beside_those_of_a_run_cost_nothing(
     prefix: S3Path, weed: Weed, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

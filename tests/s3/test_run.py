@@ -147,7 +147,13 @@ def check_samples(prefix: S3Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not together._coming
 
 
-@pytest.mark.parametrize("point", ["reference/*/seed_0/model.pt", "boxmask/seed_0/cycle_0/scores/shard_00000.parquet"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        pytest.param("reference/*/seed_0/model.pt", marks=pytest.mark.soak),
+        "boxmask/seed_0/cycle_0/scores/shard_00000.parquet",
+    ],
+)
 def test_the_server_is_killed_in_the_middle(own: Weed, tiny_run: Path, tmp_path: Path, point: str) -> None:
     output = S3Path("mtal-tests", "runs")
     config = write_config(tmp_path, output)
