@@ -276,7 +276,7 @@ class Reader:
         elif block.kind == "yaml":
             path = self.folder / "mine.yaml"
             tree = yaml.safe_load(path.read_text())
-            tree["arms"] |= yaml.safe_load(block.text)["arms"]
+            tree["arms"] |= yaml.safe_load(block.text).get("arms", {})  # parts of other kinds are shown, not run
             path.write_text(yaml.safe_dump(tree, sort_keys=False))
         elif block.kind == "console":
             for command in commands(block):
