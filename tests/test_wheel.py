@@ -102,7 +102,7 @@ def test_what_the_wheel_holds(wheel: Path) -> None:
     assert metadata["Version"] == __version__
     needs = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert len(needs) == len(PROJECT["dependencies"])
-    assert metadata.get_all("Provides-Extra") == ["jobs"]
+    assert sorted(metadata.get_all("Provides-Extra", [])) == sorted(PROJECT["optional-dependencies"])
     assert metadata["Requires-Python"] == "<3.13,>=3.11"
     assert "[console_scripts]\nmtal = orchestrator.__main__:main" in points
 
