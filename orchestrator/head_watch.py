@@ -65,10 +65,17 @@ def watched(head: Head, lost: Callable[[Head], None] = give_up) -> Iterator[None
                 lost(head)
                 return
 
-    thread = threading.Thread(target=watch, daemon=True)
+    with beside(watch, stop):
+        yield
+
+
+@contextmanager
+def beside(work: Callable[[], None], stop: threading.Event) -> Iterator[None]:
+    """Work on a thread of its own for the time of the block; ``stop`` is set at its end, and tells the work to end."""
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
         yield
     finally:
         stop.set()
-        thread.join(timeout=3 * EVERY)
+        thread.join(timeout=10)

@@ -27,6 +27,7 @@ class StubNetwork(nn.Module):
         self.nothing = nn.Parameter(torch.zeros(()))  # a network has a device
 
     def forward(self, batch: Batch) -> Losses:
+        """Nothing: ``mtal bench`` times no training steps of a stub, and anybody else is told."""
         raise NotImplementedError("the stub network is for scoring and cannot be trained")
 
     def predict(

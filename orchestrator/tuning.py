@@ -29,7 +29,7 @@ from orchestrator.config import Cluster
 from orchestrator.cycle import Cycle
 from orchestrator.display import Display
 from orchestrator.errors import ConfigError, MtalError, RunError
-from orchestrator.head_watch import Head, watched
+from orchestrator.head_watch import Head, beside, watched
 from orchestrator.identity import require_same_sources
 from orchestrator.ray_workers import LOOK, WAITING, BoardActor, RayWorkers
 from orchestrator.room import check_room
@@ -287,10 +287,5 @@ def _watched(board: ActorHandle, display: Display) -> Iterator[None]:
             elif time.monotonic() - changed > SILENT and _is_short_of_room():
                 display.update("the cluster", WAITING, 0, 0)
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with beside(watch, stop):
         yield
-    finally:
-        stop.set()
-        thread.join(timeout=10)

@@ -42,3 +42,15 @@ def send(folder: Path, to: S3Path) -> None:
 def prefix(weed: Weed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> S3Path:
     """An empty prefix on the session's server."""
     return use(weed, monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Weed]:
+    """A server of one test, which may kill it."""
+    server = Weed(tmp_path / "weed")
+    try:
+        server.start()
+        use(server, monkeypatch, tmp_path)
+        yield server
+    finally:
+        server.kill()

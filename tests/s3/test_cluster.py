@@ -9,24 +9,11 @@ import pytest
 
 from tasks.data.objects import S3Path
 from tests.ray.conftest import command, wait_for
-from tests.s3.conftest import use
 from tests.s3.test_run import check_all_whole
 from tests.s3.weed import BUCKET, KEY, SECRET, Weed
 from tests.tiny import results, write_tiny
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3]
-
-
-@pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Weed]:
-    """A server of one test, which may kill it."""
-    server = Weed(tmp_path / "weed")
-    try:
-        server.start()
-        use(server, monkeypatch, tmp_path)
-        yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture

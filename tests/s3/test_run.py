@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,24 +24,11 @@ from tasks.data import samples
 from tasks.data.manifest import Manifest
 from tasks.data.objects import S3Path
 from tasks.data.samples import Samples
-from tests.s3.conftest import use
 from tests.s3.weed import SECRET, Weed
 from tests.tiny import results, write_tiny
 
 pytestmark = pytest.mark.s3
 HOME = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Weed]:
-    """A server of one test, which may kill it."""
-    server = Weed(tmp_path / "weed")
-    try:
-        server.start()
-        use(server, monkeypatch, tmp_path)
-        yield server
-    finally:
-        server.kill()
 
 
 def started(config: Path, *words: str) -> "subprocess.Popen[bytes]":

@@ -2,10 +2,14 @@
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
+
+import pytest
 
 SECRET = "a-secret-of-the-tests"
 Asked = tuple[str, str, dict[str, str]]  # method, path, headers in lower case
@@ -76,3 +80,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing is printed."""
+
+
+@contextmanager
+def starting(patch: pytest.MonkeyPatch) -> Iterator[Callable[..., Answering]]:
+    """What starts a server that gives these answers, and lets this process talk to it."""
+    servers: list[Answering] = []
+
+    def start(*answers: Any) -> Answering:
+        servers.append(Answering(*answers))
+        Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        for name, value in servers[-1].environment.items():
+            patch.setenv(name, value)
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

@@ -1,13 +1,12 @@
 """An object as a file, against a server that says what was asked of it. More is in tests/s3."""
 
 from collections.abc import Callable, Iterator
-from threading import Thread
 
 import pytest
 
 from tasks.data import ranges, s3
 from tasks.data.ranges import RangedFile, last
-from tests.tasks.data.answering import Answer, Answering, error
+from tests.tasks.data.answering import Answer, Answering, error, starting
 
 
 def part(data: bytes, start: int, stop: int) -> Answer:
@@ -16,21 +15,11 @@ def part(data: bytes, start: int, stop: int) -> Answer:
 
 @pytest.fixture
 def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Answering]]:
-    servers: list[Answering] = []
     monkeypatch.setattr(s3, "FIRST_PATIENCE", 0.0)
     monkeypatch.setattr(ranges, "BLOCK", 100)
 
-    def start(*answers: Answer) -> Answering:
-        servers.append(Answering(*answers))
-        Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        for name, value in servers[-1].environment.items():
-            monkeypatch.setenv(name, value)
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with starting(monkeypatch) as start:
+        yield start
 
 
 def test_a_small_object_is_one_request(answering: Callable[..., Answering]) -> None:

@@ -5,14 +5,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import pytest
 
 from tasks.data import s3
 from tasks.data.objects import S3Path
-from tests.tasks.data.answering import SECRET, Answer, Answering, error
+from tests.tasks.data.answering import SECRET, Answer, Answering, error, starting
 
 PATH = S3Path("bucket", "a/b.json")
 HOME = Path(__file__).resolve().parents[3]
@@ -21,21 +19,11 @@ HOME = Path(__file__).resolve().parents[3]
 @pytest.fixture
 def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Answering]]:
     """Starts a server that gives these answers, and lets this process talk to it; patience is short."""
-    servers: list[Answering] = []
     monkeypatch.setattr(s3, "FIRST_PATIENCE", 0.2)
     monkeypatch.setattr(s3, "PATIENCE", 0.2)
 
-    def start(*answers: Any) -> Answering:
-        servers.append(Answering(*answers))
-        Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        for name, value in servers[-1].environment.items():
-            monkeypatch.setenv(name, value)
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with starting(monkeypatch) as start:
+        yield start
 
 
 @pytest.fixture
