@@ -16,7 +16,7 @@ import typer
 from orchestrator import __version__, cli_augment, cli_jobs, cli_labels, cli_pool, cli_strategies
 from orchestrator.components import attribute
 from orchestrator.config import find, load
-from orchestrator.errors import ConfigError, MtalError
+from orchestrator.errors import ConfigError, MtalError, disk_sentence
 from orchestrator.execution import executor, nodes_of, titled
 from orchestrator.options import (
     INTERRUPTED,
@@ -197,20 +197,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:  # of a disk or a folder, wherever it was met
         if error.errno is None:
             raise
-        tell(f"{error.filename or 'a file'}: {error.strerror}{_advice(error)}")
+        told, again = disk_sentence(error), "type the same command again"
+        tell(told if again in told else f"{told}, then {again}")
         raise SystemExit(2) from None
     except SystemExit as end:
         if end.code == INTERRUPTED and not isinstance(end, JobGoesOn):
             err.print("stopped; the same command carries on where this one was", highlight=False)
         raise
-
-
-def _advice(error: OSError) -> str:
-    """What to do, where the system's own words do not say it; those about object storage do."""
-    again = "then type the same command again"
-    if str(error.filename) == "S3" or str(error.filename).startswith("s3://"):
-        return "" if "type the same command" in str(error.strerror) else f", {again}"
-    return f"; mend that or make room, {again}"
 
 
 def _is_shipped(name: str) -> bool:

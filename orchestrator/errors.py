@@ -21,3 +21,10 @@ class RunError(MtalError):
 
 class TrialError(MtalError):
     """A trial that could not finish; the others went on."""
+
+
+def disk_sentence(error: OSError, where: object = "a file") -> str:
+    """What a disk, a folder or object storage did not do, and what to do; ``where`` if the error does not say it."""
+    name = str(error.filename or where)
+    says_it_all = name == "S3" or name.startswith("s3://")  # errors of object storage end with their own advice
+    return f"{name}: {error.strerror or error}{'' if says_it_all else '; mend that or make room'}"

@@ -28,7 +28,7 @@ from orchestrator import loggers
 from orchestrator.config import Cluster
 from orchestrator.cycle import Cycle
 from orchestrator.display import Display
-from orchestrator.errors import ConfigError, MtalError, RunError
+from orchestrator.errors import ConfigError, MtalError, RunError, disk_sentence
 from orchestrator.head_watch import Head, beside, watched
 from orchestrator.identity import require_same_sources
 from orchestrator.ray_workers import LOOK, WAITING, BoardActor, RayWorkers
@@ -200,8 +200,7 @@ class TuneTrial(tune.Trainable):  # type: ignore[misc]
         except MtalError as error:
             return _failed(str(error))
         except OSError as error:  # of a disk, in this process or in a worker
-            where = error.filename or self._plan.root
-            return _failed(f"{where}: {error.strerror or error}; mend that or make room")
+            return _failed(disk_sentence(error, self._plan.root))
         except Exception as error:  # noqa: BLE001 - whatever else a trial raises must not stop the other trials
             return _failed(unexpected(self._plan, self._unit, error))
         return {"done": True} if done is None else {"done": False, "cycle": done.index, "mdsq": done.mdsq}

@@ -324,6 +324,7 @@ def raising(error: BaseException) -> Any:
         (RunError("[red]x[/red]: [1, 2]"), 2, "error: [red]x[/red]: [1, 2]\n"),
         (OSError(28, "No space left on device", "/x"), 2, "error: /x: No space left on device; mend that or make room"),
         (PermissionError(13, "Permission denied", "/y"), 2, "error: /y: Permission denied; mend that"),
+        (OSError(5, "no answer; start it", "s3://b/x"), 2, "error: s3://b/x: no answer; start it, then type the same"),
     ],
 )
 def test_what_people_can_mend_is_one_line(
