@@ -39,6 +39,7 @@ from orchestrator.workers import Setup
 
 DRIVER = 0.001  # CPUs of a trial's own process: it only directs
 SILENT = 30.0  # seconds without a word of any worker before the command looks for the reason
+NO_CLUSTER = (ConnectionError, RuntimeError, ValueError, TimeoutError)  # what Ray raises where none answers
 OBJECT_STORE = 256 * 2**20  # bytes; a laptop needs no more, because no image and no prediction goes through it
 
 
@@ -64,7 +65,9 @@ def _connect(address: str, options: Mapping[str, Any], tries: int) -> None:
     for left in reversed(range(tries)):
         try:
             ray.init(address=address, **options)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except Exception as error:  # Ray raises Exception itself where a node does not start in time
+            if type(error) is not Exception and not isinstance(error, NO_CLUSTER):
+                raise
             ray.shutdown()
             if left:
                 continue

@@ -13,6 +13,7 @@ from tests.tiny import write_tiny
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves its workers beside other tests on two cores
 
 
 @pytest.fixture(scope="session")
