@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from orchestrator import fitting
 from orchestrator.ahead import ahead

@@ -135,13 +135,17 @@ def test_it_is_read_with_depth_as_an_input(tmp_path: Path) -> None:
     objects = found.targets["pickup"]
     assert isinstance(objects, Objects)
     assert len(objects.rles) == len(objects.labels) > 0
-    assert objects.keypoints is not None and objects.keypoints.shape[1:] == (1, 3)
+    assert objects.keypoints is not None
+    assert objects.keypoints.shape[1:] == (1, 3)
     depth = found.inputs["depth"]
     assert depth.shape == (1, 48, 64)
-    assert (depth == 0).any() and (depth > 0.3).any() and not depth.isnan().any()
+    assert (depth == 0).any()
+    assert (depth > 0.3).any()
+    assert not depth.isnan().any()
     both = Samples(Manifest.open(path), ("depth",), sensors=("depth",))[0]
     label = both.targets["depth"]
-    assert not isinstance(label, Objects) and label.isnan().any()
+    assert not isinstance(label, Objects)
+    assert label.isnan().any()
     assert not Samples(Manifest.open(path), ("pickup",))[0].inputs
     with pytest.raises(ValueError, match="no sensor is called 'lidar'"):
         Samples(Manifest.open(path), (), sensors=("lidar",))

@@ -128,7 +128,8 @@ def test_the_distance_has_a_unit_and_the_iou_two_forms() -> None:
 @pytest.mark.parametrize("missing", ["label", "objects", "points"])
 def test_an_image_that_nothing_can_be_asked_of_counts_nothing(missing: str) -> None:
     objects = SAMPLES[1].targets["pickup"]
-    assert isinstance(objects, Objects) and objects.keypoints is not None
+    assert isinstance(objects, Objects)
+    assert objects.keypoints is not None
     nothing = Objects(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool))
     targets = {
         "label": {},
@@ -172,7 +173,8 @@ def test_predictions_do_not_depend_on_the_batch() -> None:
     for one, said in zip(SAMPLES, together, strict=True):
         [alone] = answers(model, batch([one]))
         assert torch.allclose(activations(alone), activations(said), atol=1e-5)
-        assert said.features is not None and said.features.shape == (24,)
+        assert said.features is not None
+        assert said.features.shape == (24,)
     only = model.predict(batch().images, ("features",), batch().inputs)
     assert only[0].outputs == {}
     with pytest.raises(ValueError, match="not provided"):
@@ -181,9 +183,11 @@ def test_predictions_do_not_depend_on_the_batch() -> None:
 
 def test_options_change_the_network() -> None:
     kinds = {type(m).__name__ for m in net().modules()}
-    assert "GroupNorm" in kinds and "LeakyReLU" not in kinds
+    assert "GroupNorm" in kinds
+    assert "LeakyReLU" not in kinds
     plain = {type(m).__name__ for m in net(norm="none", leaky=True).modules()}
-    assert "GroupNorm" not in plain and "LeakyReLU" in plain
+    assert "GroupNorm" not in plain
+    assert "LeakyReLU" in plain
     near = answers(net(depth_range=(0.45, 0.55)), batch())[0]
     assert not torch.equal(activations(near), activations(answers(net(), batch())[0]))
 
