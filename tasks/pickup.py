@@ -44,7 +44,8 @@ def query(objects: Objects, label: int) -> Query:
     """The truth about one of the classes of ``askable``."""
     rows = [i for i in _usable(objects) if int(objects.labels[i]) == label]
     masks = [mask_of_rle(rle) for i in rows if (rle := objects.rles[i]) is not None]
-    assert masks and objects.keypoints is not None, f"class {label} cannot be asked for"
+    assert masks, f"class {label} cannot be asked for"
+    assert objects.keypoints is not None
     return Query(label, torch.from_numpy(np.any(masks, axis=0)).float(), objects.keypoints[rows, 0, :2].float())
 
 
@@ -90,7 +91,8 @@ def centroid(activations: Tensor) -> tuple[Tensor, Tensor]:
 
 def point_distance(found: Tensor, points: Tensor) -> Tensor:
     """``[...]`` pixels from each point ``[..., 2]`` to the nearest of ``[..., n, 2]``."""
-    return torch.linalg.vector_norm(found[..., None, :] - points, dim=-1).amin(-1)
+    nearest: Tensor = torch.linalg.vector_norm(found[..., None, :] - points, dim=-1).amin(-1)
+    return nearest
 
 
 def pickup_error(centimetres: float) -> float:

@@ -1,6 +1,7 @@
 """The figures of a study of convergence as SVG text: double box plot, error curves, areas of weights. No torch."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -85,7 +86,7 @@ def _double_box(axes: Axes, across: Box, up: Box, look: Style) -> None:
     corner, wide, high = (across.first, up.first), across.third - across.first, up.third - up.first
     axes.add_patch(Rectangle(corner, wide, high, facecolor=look.color, alpha=0.22, linewidth=0))
     axes.add_patch(Rectangle(corner, wide, high, fill=False, edgecolor=look.color, linewidth=1.4))
-    line = {"color": look.color, "solid_capstyle": "butt"}
+    line: dict[str, Any] = {"color": look.color, "solid_capstyle": "butt"}
     axes.plot([across.first, across.third], [up.median] * 2, linewidth=2.2, **line)
     axes.plot([across.median] * 2, [up.first, up.third], linewidth=2.2, **line)
     for end, start in ((across.low, across.first), (across.high, across.third)):

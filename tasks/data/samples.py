@@ -173,7 +173,7 @@ def decode(
     classes: ClassMap,
     sensors: Sequence[str] = (),
 ) -> Decoded:
-    """What ``read_sample`` reads, in the small form that can be cached. Depth as a sensor is 0 where it is not known."""
+    """What ``read_sample`` reads, in the small form that can be cached. A sensor's depth is 0 where it is not known."""
     size = size or record.size
     pixels = read_image(record.uri, base)
     _check_size(record.uri, pixels.shape[:2], record.size)

@@ -86,8 +86,8 @@ def render(bench: Bench, size: tuple[int, int], rng: np.random.Generator, holes:
     scale = WIDE / size[1]
     fine = _Surface.of(bench, (2 * size[0], 2 * size[1]), scale / 2)
     exact = _Surface.of(bench, size, scale)
-    image = cv2.resize(_lit(bench, fine, scale / 2, rng), size[::-1], interpolation=cv2.INTER_AREA)
-    image += rng.normal(0, 0.012, image.shape)
+    colours = np.asarray(cv2.resize(_lit(bench, fine, scale / 2, rng), size[::-1], interpolation=cv2.INTER_AREA))
+    image = colours + rng.normal(0, 0.012, colours.shape)
     points = []
     for part in bench.parts:
         u, v = centre_of_gravity(NAMES[part.label])
@@ -128,15 +128,16 @@ class _Surface:
 
 def _lit(bench: Bench, surface: _Surface, scale: float, rng: np.random.Generator) -> Array:
     """Colours 0..1 ``[H, W, 3]``: shading by slope, soft shadows, uneven light, the grain of the bench."""
-    size = surface.height.shape
+    size = surface.height.shape[0], surface.height.shape[1]
     dy, dx = np.gradient(np.maximum(surface.height, 0), scale)
     shade = 1 - 0.35 * np.tanh(dx * bench.sun[0] + dy * bench.sun[1])
-    shadow = np.zeros(size)
+    shadow: Array = np.zeros(size)
     for share in (0.25, 0.5, 0.75, 1.0):  # what stands so high throws its shadow so far
-        shift = np.float32([[1, 0, share * 3 * bench.sun[0] / scale], [0, 1, share * 3 * bench.sun[1] / scale]])
-        moved = cv2.warpAffine(surface.height, shift, size[::-1])
+        far = share * 3 / scale
+        shift = np.array([[1, 0, far * bench.sun[0]], [0, 1, far * bench.sun[1]]])
+        moved = np.asarray(cv2.warpAffine(surface.height, shift, (size[1], size[0])))
         shadow = np.maximum(shadow, np.clip(moved - surface.height - 3 * share + 0.5, 0, 1))
-    shadow = cv2.GaussianBlur(shadow, (0, 0), 0.25 / scale)
+    shadow = np.asarray(cv2.GaussianBlur(shadow, (0, 0), 0.25 / scale), np.float64)
     ramp = np.linspace(-0.5, 0.5, size[1]) * bench.light[1] + np.linspace(-0.5, 0.5, size[0])[:, None] * bench.light[2]
     grain = 1 + 0.03 * _clouds(rng, size, 64) * (surface.instances == 0)
     whole: Array = surface.albedo * (bench.light[0] * (1 + ramp) * shade * (1 - 0.45 * shadow) * grain)[..., None]
@@ -167,5 +168,4 @@ def _sensed(
 def _clouds(rng: np.random.Generator, size: tuple[int, ...], cells: int) -> Array:
     """Smooth noise of variance about 1, with so many bumps along the width."""
     coarse = rng.normal(0, 1.4, (max(2, cells * size[0] // size[1]), cells))
-    smooth: Array = cv2.resize(coarse, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
-    return smooth
+    return np.asarray(cv2.resize(coarse, (size[1], size[0]), interpolation=cv2.INTER_CUBIC), np.float64)
