@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
@@ -48,6 +49,28 @@ class Run:
         if name not in self.errors:
             raise ValueError(f"run {self.method} {self.seed} has no {name!r}; it has {', '.join(sorted(self.errors))}")
         return self.errors[name]
+
+
+def run_of(table: pa.Table, method: str, seed: int, task: str = "pickup") -> Run:
+    """A run from its validation record: a row for each ``step`` and ``metric`` ("pickup.summed_error") with ``value``.
+
+    The share of dead answers is ``dead / queries`` of the task, where both are in it.
+    """
+    steps, series = _series(table, "metric", "value")
+    errors = {name.removeprefix(f"{task}."): values for name, values in series.items() if name.startswith(f"{task}.")}
+    dead, queries = errors.pop("dead", None), errors.pop("queries", None)
+    return Run(method, seed, steps, errors, None if dead is None or queries is None else dead / queries)
+
+
+def _series(table: pa.Table, name: str, value: str) -> tuple[NDArray[np.int64], dict[str, Array]]:
+    """From long to wide: the steps, ascending, and for each name its values ``[n]``, NaN at steps that lack it."""
+    steps, at = np.unique(table["step"].to_numpy(), return_inverse=True)
+    names, values = np.array(table[name].to_pylist()), table[value].to_numpy()
+    series = {}
+    for one in sorted(set(names.tolist())):
+        series[one] = np.full(len(steps), np.nan)
+        series[one][at[names == one]] = values[names == one]
+    return steps.astype(np.int64), series
 
 
 @dataclass(frozen=True)
@@ -197,7 +220,13 @@ class Weights:
     method: str
     seed: int
     steps: NDArray[np.int64]  # [n]
-    multipliers: Mapping[str, Array]  # {"pickup.dist": [n], "pickup.iou": [n]}
+    multipliers: Mapping[str, Array]  # {"pickup.dist": [n], "pickup.iou": [n]}; NaN where a step lacked the loss
+
+
+def weights_of(table: pa.Table, method: str, seed: int) -> Weights:
+    """The weights of a run from its record: a row for each ``step`` and ``loss`` with ``weight``, its multiplier."""
+    steps, multipliers = _series(table, "loss", "weight")
+    return Weights(method, seed, steps, multipliers)
 
 
 def divisor_extremes(runs: Sequence[Weights]) -> dict[str, dict[str, tuple[float, float]]]:
@@ -209,7 +238,7 @@ def divisor_extremes(runs: Sequence[Weights]) -> dict[str, dict[str, tuple[float
             with np.errstate(divide="ignore"):
                 divisors = 1 / np.asarray(values, np.float64)
             low, high = mine.get(loss, (np.inf, -np.inf))
-            mine[loss] = min(low, float(divisors.min())), max(high, float(divisors.max()))
+            mine[loss] = min(low, float(np.nanmin(divisors))), max(high, float(np.nanmax(divisors)))
     return found
 
 
@@ -226,7 +255,7 @@ def weight_shares(runs: Sequence[Weights], units: Mapping[str, float] | None = N
     factors = np.array([(units or {}).get(name, 1.0) for name in names])[:, None]
     shares = []
     for run in runs:
-        values = factors * np.stack([run.multipliers[name] for name in names])
+        values = factors * np.nan_to_num(np.stack([run.multipliers[name] for name in names]))
         shares.append(values / values.sum(0))
     return first.steps, np.mean(shares, axis=0)
 

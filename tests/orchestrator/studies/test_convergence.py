@@ -1,6 +1,7 @@
 """The convergence point on known series, outcomes of methods, exact tests, extremes and shares of weights, boxes."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy.special import comb
 
@@ -15,7 +16,9 @@ from orchestrator.studies.convergence import (
     improvements,
     ks_tests,
     outcomes,
+    run_of,
     weight_shares,
+    weights_of,
 )
 
 STEPS = np.arange(1, 201) * 500
@@ -204,3 +207,25 @@ def test_a_box_and_its_whiskers() -> None:
     assert lonely.low <= lonely.first
     with pytest.raises(ValueError, match="no values"):
         box(np.zeros(0))
+
+
+# ---- from records ----------------------------------------------------------------------------------------------------
+
+
+def test_runs_and_weights_from_long_tables() -> None:
+    """Rows in any order; a loss that a step lacked (no image had its label) counts nowhere."""
+    record = pa.table(
+        {
+            "step": [1000, 500, 500, 1000, 500, 1000, 500],
+            "metric": ["pickup.summed_error"] * 2 + ["pickup.dead"] * 2 + ["pickup.queries"] * 2 + ["depth.rmse"],
+            "value": [0.5, 1.0, 0.0, 6.0, 8.0, 8.0, 3.0],
+        }
+    )
+    found = run_of(record, "kgc", 3)
+    assert found.steps.tolist() == [500, 1000]
+    assert {name: values.tolist() for name, values in found.errors.items()} == {"summed_error": [1.0, 0.5]}
+    assert found.is_dead
+    steps = pa.table({"step": [1, 1, 2], "loss": ["iou", "dist", "iou"], "value": [1.0] * 3, "weight": [2.0, 4.0, 5.0]})
+    history = weights_of(steps, "kgc", 3)
+    assert divisor_extremes([history]) == {"kgc": {"dist": (0.25, 0.25), "iou": (0.2, 0.5)}}
+    assert weight_shares([history])[1].tolist() == [[pytest.approx(2 / 3), 0.0], [pytest.approx(1 / 3), 1.0]]
