@@ -24,6 +24,7 @@ from tasks.geometry import mask_box, rle_of_mask
 from tasks.seeding import rng_of
 
 _NARROWEST = 48  # px: below that the smallest parts have no pixels
+_LOWEST = 14.0  # cm of the bench that the image's height shows at least
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Workbench:
         if len(self.size) != 2 or min(self.size) < _NARROWEST:
             raise ValueError(
                 f"Workbench.size is {self.size}; expected (height, width), each of {_NARROWEST} or more, as (192, 256)"
+            )
+        if WIDE * self.size[0] / self.size[1] < _LOWEST:
+            raise ValueError(
+                f"Workbench.size is {self.size}; expected at least {_LOWEST / WIDE:.2f} of the width as the height, so "
+                "that the longest parts find room"
             )
         if not 1 <= self.objects[0] <= self.objects[1] <= len(NAMES):
             raise ValueError(

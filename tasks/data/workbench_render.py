@@ -59,9 +59,11 @@ def draw_bench(rng: np.random.Generator, height: float, counts: tuple[int, int])
         a, b = cos(angle), sin(angle)
         far = abs(a) * WIDE / 2 + abs(b) * height / 2
         edge = a, b, a * WIDE / 2 + b * height / 2 + far * float(rng.uniform(0.55, 0.85))
-    kinds = rng.permutation(len(NAMES))[: int(rng.integers(counts[0], counts[1] + 1))].tolist()
+    kinds, count = rng.permutation(len(NAMES)).tolist(), int(rng.integers(counts[0], counts[1] + 1))
     parts: list[Placed] = []
-    for label in kinds:
+    for label in kinds:  # more of them than are wanted: some may find no place
+        if len(parts) == count:
+            break
         reach = PARTS[NAMES[label]].reach
         for _ in range(60):
             x, y = float(rng.uniform(reach, WIDE - reach)), float(rng.uniform(reach, height - reach))

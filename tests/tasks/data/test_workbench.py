@@ -99,7 +99,7 @@ def test_knobs_change_what_they_say(tmp_path: Path) -> None:
     assert np.isnan(replace(SMALL, holes=3.0).view("train", 0).depth).mean() > np.isnan(plain.depth).mean()
     assert not np.array_equal(replace(SMALL, seed=1).view("train", 0).image, plain.image)
     assert not np.array_equal(SMALL.view("val", 0).image, plain.image)
-    assert [len(replace(SMALL, objects=(1, 1)).bench("train", i).parts) for i in range(5)] == [1] * 5
+    assert [len(replace(SMALL, objects=(1, 1)).bench("train", i).parts) for i in range(40)] == [1] * 40
     large = replace(SMALL, size=(96, 128)).view("train", 0)
     assert [pytest.approx((2 * x, 2 * y)) for x, y in plain.points] == list(large.points)
     smaller = cv2.resize(large.image, (64, 48), interpolation=cv2.INTER_AREA).astype(int)
@@ -117,6 +117,7 @@ def test_wrong_knobs_are_refused() -> None:
     for wrong in (
         {"images": 0},
         {"size": (40, 64)},
+        {"size": (48, 256)},
         {"objects": (0, 3)},
         {"objects": (3, 14)},
         {"holes": -1.0},
