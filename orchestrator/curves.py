@@ -16,7 +16,14 @@ from orchestrator.store import RunFolder, read_json, read_table
 from tasks.data.files import Place
 
 NOT_METRICS = ("labeled", "cost", "seconds")  # first parts of column names that are no task's figures
-USUAL_MAIN = {"detection": "map", "segmentation": "miou", "depth": "rmse", "instances": "map", "keypoints": "oks"}
+USUAL_MAIN = {
+    "detection": "map",
+    "segmentation": "miou",
+    "depth": "rmse",
+    "instances": "map",
+    "keypoints": "oks",
+    "pickup": "pickup_rate",
+}
 FEW_SEEDS = 6  # below it even the best sign pattern (2 of 2^n) does not reach p < 0.05
 
 

@@ -64,7 +64,7 @@ def curve_svg(
     trained figure, drawn where it lies near the curves. An arm that buys nothing stands, dotted, at the baseline's
     places, since it has had the same training there.
     """
-    with matplotlib.rc_context(_options(salt)):
+    with matplotlib.rc_context(options(salt)):
         longest = max((len(c.arm) for c in curves), default=0)
         figure, axes = _sheet(longest)
         places = _places(curves, baseline)
@@ -73,7 +73,7 @@ def curve_svg(
         _dress(axes, curves, places, label, scale, pool, full, baseline)
         known = {c.arm: c.mean[np.isfinite(c.mean)] * scale for c in curves}
         _name_ends(axes, {arm: float(values[-1]) for arm, values in known.items() if values.size}, looks)
-        return _svg(figure)
+        return svg_text(figure)
 
 
 def scaling_svg(series: Mapping[str, Sequence[tuple[int, float, float, float]]], label: str) -> str:
@@ -86,7 +86,7 @@ def scaling_svg(series: Mapping[str, Sequence[tuple[int, float, float, float]]],
     fewest = min(point[0] for point in every)
     counts = sorted({point[0] for point in every})
     each = max(median for count, _, median, _ in every if count == fewest) / fewest
-    with matplotlib.rc_context(_options("scaling")):
+    with matplotlib.rc_context(options("scaling")):
         figure, axes = _sheet(max(map(len, series)), 0.14, 0.72)
         for name, points in series.items():
             count, low, median, high = np.array(sorted(points), dtype=np.float64).T
@@ -96,7 +96,7 @@ def scaling_svg(series: Mapping[str, Sequence[tuple[int, float, float, float]]],
                 count, median, [median - low, high - median], color=look.color, linewidth=2.1, linestyle=look.dash,
                 marker=look.marker, markersize=6, markeredgecolor=PAPER, markeredgewidth=1, elinewidth=1.2, zorder=3,
             )  # fmt: skip
-        _plain(axes, label, 21)
+        plain_axes(axes, label, 21)
         axes.annotate(
             "images a second", (0, 1), xycoords="axes fraction", xytext=(0, 7), textcoords="offset points", color=SOFT,
             fontsize=8.5,
@@ -116,10 +116,11 @@ def scaling_svg(series: Mapping[str, Sequence[tuple[int, float, float, float]]],
         axes.set_xlim(fewest - 0.06 * width, counts[-1] + 0.06 * width)
         axes.set_ylim(0, 1.05 * max(each * counts[-1], *(point[3] for point in every)))
         _name_ends(axes, {name: max(points)[2] for name, points in series.items()}, looks)
-        return _svg(figure)
+        return svg_text(figure)
 
 
-def _options(salt: str) -> dict[Any, Any]:
+def options(salt: str) -> dict[Any, Any]:
+    """What matplotlib must be told so that equal drawings are equal bytes; ``salt`` makes ids differ on one page."""
     return {
         "svg.hashsalt": f"mtal-{salt}", "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 9.5,
         "text.parse_math": False,
@@ -133,7 +134,8 @@ def _sheet(longest: int, bottom: float = 0.17, height: float = 0.73) -> tuple[Fi
     return figure, figure.add_axes((0.085, bottom, right - 0.085, height), facecolor=PAPER)
 
 
-def _svg(figure: Figure) -> str:
+def svg_text(figure: Figure) -> str:
+    """The figure as SVG, without a date."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", facecolor=PAPER, metadata={"Date": None, "Creator": "mtal"})
     return buffer.getvalue()
@@ -211,7 +213,7 @@ def _dress(
     full: float,
     baseline: str | None,
 ) -> None:
-    _plain(axes, label)
+    plain_axes(axes, label)
     axes.set_xlabel("labeled images, and their share of the pool" if pool > 0 else "labeled images", color=SOFT)
     shared = places.get(baseline or "", next(iter(places.values()), np.empty(0)))
     low, high = _range(places)
@@ -224,7 +226,7 @@ def _dress(
     _limit_height(axes, curves, scale, full)
 
 
-def _plain(axes: Axes, label: str, pad: float = 11) -> None:
+def plain_axes(axes: Axes, label: str, pad: float = 11) -> None:
     """A title, and no more lines than are read."""
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(RULE)

@@ -17,7 +17,7 @@ from torch import Tensor
 from orchestrator.store import replacing, write_json
 from strategies.base import Score
 from tasks.data.files import Place
-from tasks.types import ClassMap, DepthMap, Detections, Prediction, SegMap
+from tasks.types import ClassMap, DepthMap, Detections, Pickups, Prediction, SegMap
 
 TILE = (312, 260)  # largest width and height of one picture in a panel
 PER_ROW = 4  # pictures side by side
@@ -91,6 +91,9 @@ def panel(
     ]
     tiles += [_overlay(picture, o, classes) for o in outputs if isinstance(o, SegMap)]
     tiles += [_heat(picture, o.metres, "depth, m") for o in outputs if isinstance(o, DepthMap)]
+    tiles += [
+        _heat(picture, o.activations.amax(0), "pickup, strongest class") for o in outputs if isinstance(o, Pickups)
+    ]
     tiles += [_heat(picture, heat, caption) for caption, heat in maps.items()]
     return _png(_sheet(tiles, size, title, score))
 

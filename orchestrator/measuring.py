@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from orchestrator.config import Train
 from orchestrator.errors import RunError
@@ -16,11 +16,11 @@ from orchestrator.fitting import Data, fit
 from orchestrator.identity import processor
 from orchestrator.planning import Speed
 from orchestrator.workers import Progress
-from tasks.base import Model
+from tasks.base import Model, sensors_of
 from tasks.classes import ClassMap
-from tasks.geometry import Size
+from tasks.geometry import Size, rle_of_mask
 from tasks.seeding import rng_of
-from tasks.types import Objects, Sample, Target
+from tasks.types import Batch, Objects, Sample, Target
 
 WARM, STEPS = 1, 3  # steps (and passes) before the clock runs, and with it
 OBJECTS = 10  # in an image
@@ -33,6 +33,7 @@ class Invented:
     size: Size
     classes: ClassMap
     tasks: Sequence[str]
+    sensors: Sequence[str] = ()
 
     def __getitem__(self, row: int) -> Sample:
         rng, (height, width) = rng_of("invented", row), self.size
@@ -45,9 +46,17 @@ class Invented:
         every: Mapping[str, Target] = {
             "detection": Objects(boxes, labels, torch.zeros(OBJECTS, dtype=torch.bool)),
             "segmentation": whole,
+            "pickup": self._pickups(boxes, labels),
         }
         image = torch.from_numpy(rng.random((3, height, width), dtype=np.float32))
-        return Sample(f"invented/{row}", image, {task: every[task] for task in self.tasks if task in every})
+        inputs = {name: image[:1] for name in self.sensors}
+        return Sample(f"invented/{row}", image, {task: every[task] for task in self.tasks if task in every}, inputs)
+
+    def _pickups(self, boxes: Tensor, labels: Tensor) -> Objects:
+        """The same boxes with all that a pickup needs: one mask, and a point each."""
+        mask = rle_of_mask(np.ones(self.size, bool))
+        points = torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, torch.full((len(boxes), 1), 2.0)], 1)[:, None]
+        return Objects(boxes, labels, torch.zeros(len(boxes), dtype=torch.bool), (mask,) * len(boxes), points)
 
 
 def measured(
@@ -69,6 +78,7 @@ def measured(
     torch.set_num_threads(threads)
     device = torch.device("cuda" if wants_gpu and torch.cuda.is_available() else "cpu")
     model, weighting = model.to(device), weighting.to(device)
+    images = replace(images, sensors=sensors_of(model))
     part = train.batch // processes
     alone = replace(train, batch=part, processes=1, evaluations=1)
     try:
@@ -105,10 +115,10 @@ def _step_seconds(
 
 def _image_seconds(model: nn.Module, images: Invented, batch: int, device: torch.device, progress: Progress) -> float:
     assert isinstance(model, Model)
-    pixels = torch.stack([images[row].image for row in range(batch)]).to(device)
+    chunk = Batch.of([images[row] for row in range(batch)], ()).to(device)
     ticks = []
     for done in range(WARM + STEPS):
-        model.predict(pixels, tuple(images.tasks))
+        model.predict(chunk.images, tuple(images.tasks), chunk.inputs)
         _wait(device)
         ticks.append(time.perf_counter())
         progress("evaluate", done + 1, WARM + STEPS)

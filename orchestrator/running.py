@@ -19,10 +19,11 @@ from orchestrator.preparing import Report, prepare
 from orchestrator.report import write_report
 from orchestrator.store import RunFolder, commit, fingerprint, read_json, write_json, write_table
 from orchestrator.trials import Failure, Plan, Unit, initial_folder, is_done
-from tasks.base import Metric, Model, Task
+from tasks.base import Metric, Model, Task, sensors_of
 from tasks.classes import ClassMap
 from tasks.data.files import Place, place, remove_tree
 from tasks.data.manifest import Manifest
+from tasks.data.samples import SENSORS
 
 Executor = Callable[[Plan, Sequence[Unit]], list[Failure]]
 
@@ -187,6 +188,11 @@ def _check_model(model: Any, own: Experiment, place: str) -> None:
                 f"{place}: the model {own.model.name!r} has no head for the task {task!r}; remove the task or choose "
                 "another model"
             )
+    for name in sorted(set(sensors_of(model)) - set(SENSORS)):
+        raise ConfigError(
+            f"{place}: the model {own.model.name!r} reads {name!r}, which no data set holds; expected rgb and "
+            f"{', '.join(SENSORS)} among its inputs: choose other inputs"
+        )
 
 
 def _remedy(need: str) -> str:

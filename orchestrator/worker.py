@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from orchestrator import fitting
 from orchestrator.ahead import ahead
@@ -42,12 +42,12 @@ from orchestrator.workers import (
 )
 from strategies.base import Budget, Score, Strategy
 from strategies.candidates import ShardCandidates
-from tasks.base import Task
+from tasks.base import Task, sensors_of
 from tasks.data.files import Place, place, version
 from tasks.data.manifest import Manifest
 from tasks.data.samples import Cache, Samples
 from tasks.seeding import rng_of, seed_of
-from tasks.types import Sample
+from tasks.types import Batch, Sample
 
 
 def quiet(phase: str, done: int, total: int) -> None:
@@ -124,7 +124,7 @@ class Worker:
         if job.start is not None:
             load_state(model, load(place(job.start), self.device)["model"], place(job.start))
         split = self.rows(job.split)
-        validation = self.samples(split)
+        validation = self.samples(split, sensors=sensors_of(model))
 
         def judge(candidate: nn.Module) -> tuple[float, dict[str, float]]:
             metrics = evaluate(candidate, validation, split.tolist(), self.tasks, self.classes, self.setup.batch)
@@ -135,7 +135,7 @@ class Worker:
             save_model(folder / "model.pt", candidate, card)
 
         first = seat is None or seat.rank == 0
-        labeled = self.samples(job.rows)
+        labeled = self.samples(job.rows, sensors=sensors_of(model))
         data = fitting.Data(labeled, job.rows, job.has, self.names, self.classes, labeled.expect)
         door, self._door = self._door, None
         self.meter.fit()
@@ -162,7 +162,7 @@ class Worker:
         rows = self.rows(split)
         start, stop = ranges(len(rows), self.setup.shard)[shard]
         model = self.model(checkpoint)
-        samples, chosen = self.samples(rows[start:stop]), rows[start:stop].tolist()
+        samples, chosen = self.samples(rows[start:stop], sensors=sensors_of(model)), rows[start:stop].tolist()
         told = self._told(start, len(rows))
         return pickle.dumps(evaluate(model, samples, chosen, self.tasks, self.classes, self.setup.batch, told))
 
@@ -209,19 +209,20 @@ class Worker:
         scores: dict[str, list[Score]] = {name: [] for name in plan.strategies}
         forwards, look = 0.0, needs_images(plan)
         model = self.model(checkpoint)
-        images = self.samples(rows, tasks=())  # no label is in reach of a strategy
+        images = self.samples(rows, tasks=(), sensors=sensors_of(model))  # no label is in reach of a strategy
         parts = [slice(start, start + self.setup.batch) for start in range(0, len(rows), self.setup.batch)]
 
-        def read(part: slice) -> Tensor | None:
+        def read(part: slice) -> Batch | None:
             with self.meter.phase("read"):
-                return torch.stack([images[int(row)].image for row in rows[part]]) if look else None
+                return Batch.of([images[int(row)] for row in rows[part]], ()) if look else None
 
         with ahead(read, parts) as batches:
-            for part, pixels in self.meter.waiting("wait", batches):
-                pixels = None if pixels is None else pixels.to(self.device)
+            for part, batch in self.meter.waiting("wait", batches):
+                batch = None if batch is None else batch.to(self.device)
+                pixels, inputs = (None, {}) if batch is None else (batch.images, batch.inputs)
                 with self._blamed(plan.active):
                     answer = score_batch(
-                        model, pixels, {}, ids[part], keys[part], self.classes, plan, phase=self._phase
+                        model, pixels, inputs, ids[part], keys[part], self.classes, plan, phase=self._phase
                     )
                 forwards += answer.forwards
                 for name, found in answer.scores.items():
@@ -295,15 +296,15 @@ class Worker:
         plan = self.plan({job.strategy.name: job.strategy}, job.seed, job.cycle)
         model = self.model(job.checkpoint)
         rows = self.manifest.rows_of(np.array([pick.key for pick in job.picks], np.uint64))
-        samples = self.samples(rows, tasks=())
+        samples = self.samples(rows, tasks=(), sensors=sensors_of(model))
         samples.expect(rows.tolist())
         entries = []
         for rank, (pick, row) in enumerate(zip(job.picks, rows.tolist(), strict=True)):
-            image = samples[row].image
-            pixels = image[None].to(self.device)
-            prediction = model.predict(pixels, self.names)[0]
+            batch = Batch.of([samples[row]], ()).to(self.device)
+            image, inputs = batch.images[0], batch.inputs
+            prediction = model.predict(batch.images, self.names, inputs)[0]
             with self._blamed(plan.active):
-                shown = explain_batch(model, pixels, {}, [pick.id], [pick.key], self.classes, plan)[0]
+                shown = explain_batch(model, batch.images, inputs, [pick.id], [pick.key], self.classes, plan)[0]
             maps = shown.maps[job.strategy.name]
             title = f"{rank + 1}. {pick.id}"
             picture = panel(image, prediction, maps, self.classes, Score(pick.value, pick.parts), title)
@@ -317,9 +318,12 @@ class Worker:
         """Manifest rows of a split, in key order."""
         return self.manifest.rows(split)
 
-    def samples(self, rows: NDArray[np.int64], tasks: Sequence[str] | None = None) -> Readable:
-        """Images and labels of some rows, decoded once while they fit in the cache."""
-        return Readable(Samples(self.manifest, self.names if tasks is None else tasks, rows, self.cache))
+    def samples(
+        self, rows: NDArray[np.int64], tasks: Sequence[str] | None = None, sensors: Sequence[str] = ()
+    ) -> Readable:
+        """Images, labels and a model's other inputs of some rows, decoded once while they fit in the cache."""
+        names = self.names if tasks is None else tasks
+        return Readable(Samples(self.manifest, names, rows, self.cache, sensors))
 
     def model(self, checkpoint: str) -> Any:
         """The network of a checkpoint, kept until another one is asked for."""

@@ -7,12 +7,14 @@ imports no torch.
 TASKS = {
     "detection": "tasks.detection:Detection",
     "segmentation": "tasks.segmentation:Segmentation",
+    "pickup": "tasks.pickup:Pickup",
 }
 MODELS = {
     "small": "tasks.nets.presets:small",
     "resnet50": "tasks.nets.presets:resnet50",
     "hrnet": "tasks.nets.hrnet:hrnet",
     "salscheider": "tasks.nets.salscheider:salscheider",
+    "hourglass": "tasks.nets.hourglass:Hourglass",
 }
 WEIGHTINGS = {
     "equal": "tasks.weighting:Equal",
@@ -20,6 +22,7 @@ WEIGHTINGS = {
 }
 ADAPTERS = {
     "streets": "tasks.data.streets:Streets",
+    "workbench": "tasks.data.workbench:Workbench",
     "camvid": "tasks.data.camvid:Camvid",
     "coco": "tasks.data.coco:Coco",
     "nuimages": "tasks.data.nuimages:NuImages",

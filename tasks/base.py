@@ -41,7 +41,7 @@ class Task(Protocol):
 
 @runtime_checkable
 class Model(Protocol):
-    """The network: an ``nn.Module`` with these three."""
+    """The network: an ``nn.Module`` with these three; ``inputs`` besides where it reads more than the image."""
 
     provides: frozenset[str]  # task names, and "features", "predicted_loss", "detection.dense"
 
@@ -54,6 +54,14 @@ class Model(Protocol):
     ) -> list[Prediction]:
         """One prediction an image of ``[B, 3, H, W]``, no gradients; ``heads`` (of ``provides``) limits the work."""
         ...
+
+
+def sensors_of(model: object) -> tuple[str, ...]:
+    """What a model reads beside the image: the names in its ``inputs``, such as ``("rgb", "depth")``, without "rgb".
+
+    These are in ``Sample.inputs`` and ``Batch.inputs``, and are given to ``predict``. None where it names no inputs.
+    """
+    return tuple(name for name in getattr(model, "inputs", ()) if name != "rgb")
 
 
 class Weighting(Protocol):

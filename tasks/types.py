@@ -117,7 +117,17 @@ class DepthMap:
     metres: Tensor  # [h, w] float32
 
 
-Output = Detections | SegMap | DepthMap
+@dataclass(frozen=True)
+class Pickups:
+    """Where a gripper would take hold of each class, whether an object of it is in the image or not."""
+
+    activations: Tensor  # [K, H, W] >= 0, a layer a class
+    points: Tensor  # [K, 2] xy in pixels: the centres of the activations; of the image where a layer is dead
+    angles: Tensor  # [K] radians: the line between the fingers, from x towards y; NaN where there is no axis
+    dead: Tensor  # [K] bool: as good as no activation
+
+
+Output = Detections | SegMap | DepthMap | Pickups
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from orchestrator.display import Display
 
 HOME = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((HOME / "configs").glob("*.yaml"))
-EMBEDDED = {"streets"}  # data sets that need no files
+EMBEDDED = {"streets", "workbench"}  # data sets that need no files
 IN_SHARED = {  # where the reference material has a data set, or a few images in its form
     "camvid": "data/camvid11",
     "coco": "data/coco_panoptic70",

@@ -161,7 +161,10 @@ def test_no_class_of_ours_is_subclassed_when_concrete() -> None:
 
 def test_light_modules_import_no_torch() -> None:
     """A report of a finished run answers at once, and the process of a trial stays small."""
-    light = ("pool", "store", "curves", "config", "cycle", "trials", "figures", "tables", "report", "ray_workers")
+    light = (
+        *("pool", "store", "curves", "config", "cycle", "trials", "figures", "tables", "report", "ray_workers"),
+        "studies.convergence_figures",
+    )
     code = (
         "import importlib, sys\n"
         "for name in sys.argv[1:]:\n"

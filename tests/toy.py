@@ -55,3 +55,9 @@ class Own(nn.Module):
         self, images: Tensor, heads: Sequence[str] | None = None, inputs: Mapping[str, Tensor] | None = None
     ) -> list[Prediction]:
         return self.inner.predict(images, heads, inputs)
+
+
+class Sensing(Own):
+    """One that reads a sensor which no data set has."""
+
+    inputs = ("rgb", "lidar")

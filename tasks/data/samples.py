@@ -5,7 +5,7 @@ import zlib
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from io import BytesIO
 from sys import getsizeof
@@ -33,7 +33,8 @@ from tasks.geometry import (
 )
 from tasks.types import Objects, Sample, Target
 
-OBJECT_TASKS = ("detection", "instances", "keypoints")  # tasks whose target is Objects
+OBJECT_TASKS = ("detection", "instances", "keypoints", "pickup")  # tasks whose target is Objects
+SENSORS = ("depth",)  # what a model may read beside the image (``tasks.base.sensors_of``)
 AHEAD = 32  # images of object storage that are on their way at a time, for each Samples
 _COLUMNS = {"segmentation": "segmentation", "depth": "depth"}
 # What Pillow raises on broken files, beside OSError.
@@ -123,6 +124,7 @@ class Decoded:
     objects: Objects | None
     segmentation: Tensor | None  # [H, W] uint8, 255 = ignore
     depth: Tensor | None  # [H, W] float32
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)  # {sensor: [c, H, W]}, shared: do not write to them
 
     def sample(self, tasks: Sequence[str]) -> Sample:
         """The sample, image in 0..1; a task that has no label is missing. Objects are shared: do not write to them."""
@@ -133,12 +135,12 @@ class Decoded:
             targets["segmentation"] = self.segmentation.long()
         if self.depth is not None:
             targets["depth"] = self.depth.clone()
-        return Sample(id=self.id, image=self.image.float().div_(255), targets=targets)
+        return Sample(id=self.id, image=self.image.float().div_(255), targets=targets, inputs=self.inputs)
 
     @property
     def nbytes(self) -> int:
         """About how much memory it takes."""
-        parts: list[Tensor | None] = [self.image, self.segmentation, self.depth]
+        parts: list[Tensor | None] = [self.image, self.segmentation, self.depth, *self.inputs.values()]
         total = 0
         if self.objects is not None:
             parts += [self.objects.boxes, self.objects.labels, self.objects.crowd, self.objects.keypoints]
@@ -157,7 +159,7 @@ def read_sample(
     """The pixels and the labels of a record, everything resized to ``size`` alike (None: as stored).
 
     Image: bilinear with antialiasing; semantic maps, masks and depth: nearest. Masks are read for the task "instances"
-    and keypoints for "keypoints" only. FileNotFoundError or ValueError name the file.
+    and keypoints for "keypoints" only, both for "pickup". FileNotFoundError or ValueError name the file.
     """
     return decode(record, base, size, lut, tasks, classes).sample(tasks)
 
@@ -169,8 +171,9 @@ def decode(
     lut: Sequence[int],
     tasks: Sequence[str],
     classes: ClassMap,
+    sensors: Sequence[str] = (),
 ) -> Decoded:
-    """What ``read_sample`` reads, in the small form that can be cached."""
+    """What ``read_sample`` reads, in the small form that can be cached. A sensor's depth is 0 where it is not known."""
     size = size or record.size
     pixels = read_image(record.uri, base)
     _check_size(record.uri, pixels.shape[:2], record.size)
@@ -181,7 +184,9 @@ def decode(
         values = read_semantic(record.segmentation, base)
         _check_size(record.segmentation, values.shape, record.size)
         segmentation = torch.from_numpy(class_ids(resize_nearest(values, size), lut, record.segmentation))
-    if "depth" in tasks and record.depth is not None:
+    if record.depth is None and "depth" in sensors:
+        raise ValueError(f"{record.uri}: has no depth map; expected one, which the model reads: change model.inputs")
+    if record.depth is not None and ("depth" in tasks or "depth" in sensors):
         metres = read_depth(record.depth, base)
         _check_size(record.depth, metres.shape, record.size)
         depth = torch.from_numpy(resize_nearest(metres, size))
@@ -191,7 +196,8 @@ def decode(
         except ValueError as error:
             raise ValueError(f"{record.uri}: an object has a bad label: {error}; prepare the data set again") from None
     image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-    return Decoded(record.id, image, objects, segmentation, depth)
+    inputs = {} if depth is None or "depth" not in sensors else {"depth": depth.nan_to_num(nan=0.0)[None]}
+    return Decoded(record.id, image, objects, segmentation, depth if "depth" in tasks else None, inputs)
 
 
 def class_ids(values: NDArray[np.uint8], lut: Sequence[int], where: str) -> NDArray[np.uint8]:
@@ -218,11 +224,11 @@ def _objects(
     boxes = torch.tensor([one.box for one in records], dtype=torch.float32).reshape(-1, 4)
     rles: tuple[Mapping[str, object] | None, ...] = ()
     keypoints = None
-    if "instances" in tasks:
+    if "instances" in tasks or "pickup" in tasks:
         rles = tuple(_rle(one, stored) for one in records)
         if size != stored:
             rles = window_rles(rles, whole, size)
-    if "keypoints" in tasks and classes.keypoints:
+    if ("keypoints" in tasks or "pickup" in tasks) and classes.keypoints:
         empty = (0.0,) * (3 * len(classes.keypoints))
         flat = torch.tensor([one.keypoints or empty for one in records], dtype=torch.float32)
         keypoints = affine_keypoints(flat.reshape(-1, len(classes.keypoints), 3), matrix, size)
@@ -301,11 +307,14 @@ class Samples:
         tasks: Sequence[str],
         rows: NDArray[np.int64] | None = None,
         cache: Cache | None = None,
+        sensors: Sequence[str] = (),
     ) -> None:
-        self._manifest, self._tasks = manifest, tuple(tasks)
+        if unknown := set(sensors) - set(SENSORS):
+            raise ValueError(f"no sensor is called {sorted(unknown)[0]!r}; expected some of {', '.join(SENSORS)}")
+        self._manifest, self._tasks, self._sensors = manifest, tuple(tasks), tuple(sensors)
         self._rows = np.unique(manifest.rows() if rows is None else rows)
         self._cache = Cache() if cache is None else cache
-        columns = ["id", "uri", "height", "width", *(_COLUMNS[t] for t in self._tasks if t in _COLUMNS)]
+        columns = ["id", "uri", "height", "width", *(c for t, c in _COLUMNS.items() if t in (*tasks, *sensors))]
         if any(task in OBJECT_TASKS for task in self._tasks):
             columns.append("objects")
         self._table = manifest.take(self._rows, columns)
@@ -375,10 +384,10 @@ class Samples:
 
     def _decode(self, record: Record) -> Decoded:
         of = self._manifest
-        return decode(record, of.base, of.size, of.lut, self._tasks, of.classes)
+        return decode(record, of.base, of.size, of.lut, self._tasks, of.classes, self._sensors)
 
     def _key(self, row: int) -> object:
-        return (str(self._manifest.path), int(row), self._tasks)
+        return (str(self._manifest.path), int(row), self._tasks, self._sensors)
 
 
 @cache

@@ -11,6 +11,8 @@ from orchestrator.components import Component, make
 from orchestrator.config import Train
 from orchestrator.measuring import OBJECTS, Invented, measured
 from strategies.sample_pool import CLASSES
+from tasks.pickup import askable
+from tasks.types import Objects
 
 TASKS = ("detection", "segmentation")
 
@@ -27,6 +29,14 @@ def test_invented_images_have_labels_of_the_right_classes() -> None:
     assert seg.shape == (40, 72)
     assert set(np.unique(seg)) <= set(range(len(CLASSES.segmentation)))
     assert set(Invented((40, 72), CLASSES, ("segmentation",))[0].targets) == {"segmentation"}
+
+
+def test_invented_images_can_be_picked_up_from_and_have_sensors() -> None:
+    sample = Invented((32, 48), CLASSES, ("pickup",), ("depth",))[0]
+    objects = sample.targets["pickup"]
+    assert isinstance(objects, Objects)
+    assert askable(objects)
+    assert sample.inputs["depth"].shape == (1, 32, 48)
 
 
 def test_it_says_what_was_measured_where_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

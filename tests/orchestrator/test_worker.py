@@ -17,6 +17,7 @@ from orchestrator.errors import ConfigError, RunError
 from orchestrator.evaluation import evaluate, figures, merged
 from orchestrator.identity import HOME
 from orchestrator.ray_workers import WorkerProcess
+from orchestrator.store import read_table
 from orchestrator.trials import Plan, Unit
 from orchestrator.worker import Worker
 from orchestrator.workers import ScoreJob, SelectJob
@@ -151,3 +152,28 @@ def test_weights_of_a_seed_are_the_same_everywhere(plan: Plan) -> None:
     assert here.run_units(other, [Unit("reference", "", 0)], QUIET) == []
     three = torch.load(checkpoint(other), weights_only=True)["model"]
     assert all(torch.equal(one[n], three[n]) for n in one)
+
+
+def test_a_model_that_reads_depth_is_given_it_everywhere(tmp_path: Path) -> None:
+    """In training, evaluation, scoring and the gallery, and in the report."""
+    tree = tiny(
+        tmp_path,
+        data={"name": "workbench", "images": 8, "validation": 2, "test": 3, "size": [48, 64]},
+        tasks={"pickup": {"cm_per_px": 0.8}},
+        model={"name": "hourglass", "width": 8, "levels": 4},
+        active={"initial": 3, "budget": {"amount": 2}, "cycles": 1},
+        arms={"coreset": {"strategy": "coreset"}},
+    )
+    plan = running.planned(experiment_of(tree, "tiny.yaml"), QUIET.update)
+    report, failures = running.run(plan, lambda plan, units: here.run_units(plan, units, QUIET))
+    assert failures == []
+    assert report.is_file()
+    assert len(list(plan.folder.root.glob("coreset/seed_0/cycle_*/gallery/*.png"))) == 1
+    rows = read_table(plan.folder.root / "cycles.parquet").to_pylist()
+    assert [0 <= row["pickup.pickup_rate"] <= 1 for row in rows] == [True, True]
+
+
+def test_a_sensor_that_no_data_set_holds_is_told_before_the_run(tmp_path: Path) -> None:
+    experiment = experiment_of(tiny(tmp_path, model={"name": "tests.toy:Sensing"}), "tiny.yaml")
+    with pytest.raises(ConfigError, match=r"reads 'lidar', which no data set holds; expected rgb and depth"):
+        running.check(experiment)

@@ -1,0 +1,146 @@
+"""Synthetic RGB-D scenes of a work-bench with the 13 parts of RoboCup@Work: boxes, masks, pickup points and depth.
+
+An embedded stand-in for the data of the paper on AuxNet (35,000 images of an Intel SR300, of which 14,000 have pickup
+points). Of the public set the paper says what was recorded and labeled, but nothing of its folders and files: so there
+is no adapter for it here; ``coco`` reads it once it is written in COCO's form with one keypoint an object.
+"""
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.classes import ClassMap
+from tasks.data.files import staged
+from tasks.data.manifest import ObjectRecord, Record
+from tasks.data.workbench_parts import NAMES
+from tasks.data.workbench_render import WIDE, Bench, View, draw_bench, render
+from tasks.geometry import mask_box, rle_of_mask
+from tasks.seeding import rng_of
+
+_NARROWEST = 48  # px: below that the smallest parts have no pixels
+_LOWEST = 14.0  # cm of the bench that the image's height shows at least
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """The adapter. Every file is a pure function of seed, split, number of the image, size and the knobs below.
+
+    A pixel is 51.2 cm / width of the bench: ``tasks.pickup.cm_per_px`` is 0.2 at a width of 256.
+    """
+
+    images: int = 400  # of the pool ("train")
+    validation: int = 80  # "val"
+    test: int = 240
+    size: tuple[int, int] = (192, 256)  # H, W; the paper's
+    seed: int = 0
+    objects: tuple[int, int] = (1, 5)  # parts of an image, fewest and most, each of another kind
+    holes: float = 1.0  # how much of the depth is missing; 0 = nothing
+    mask_error: float = 0.0  # cm that the border of a mask is off, about: the paper's masks are approximate
+
+    def __post_init__(self) -> None:
+        for name in ("images", "validation", "test"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Workbench.{name} is {getattr(self, name)}; expected at least 1 image")
+        if len(self.size) != 2 or min(self.size) < _NARROWEST:
+            raise ValueError(
+                f"Workbench.size is {self.size}; expected (height, width), each of {_NARROWEST} or more, as (192, 256)"
+            )
+        if WIDE * self.size[0] / self.size[1] < _LOWEST:
+            raise ValueError(
+                f"Workbench.size is {self.size}; expected at least {_LOWEST / WIDE:.2f} of the width as the height, so "
+                "that the longest parts find room"
+            )
+        if not 1 <= self.objects[0] <= self.objects[1] <= len(NAMES):
+            raise ValueError(
+                f"Workbench.objects is {self.objects}; expected the fewest and the most, from 1 to {len(NAMES)}"
+            )
+        for name in ("holes", "mask_error"):
+            if not (isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(f"Workbench.{name} is {getattr(self, name)}; expected a number of 0 or more")
+
+    def classes(self) -> ClassMap:
+        """13 kinds of parts, boxes and pixels; pixels may also be bench. One keypoint: the pickup point."""
+        return ClassMap(
+            detection=NAMES,
+            segmentation=("bench", *NAMES),
+            det_to_seg=tuple(range(1, len(NAMES) + 1)),
+            keypoints=("pickup",),
+        )
+
+    def semantic_lut(self) -> tuple[int, ...]:
+        """Pixel value to class: the identity, and 255 = ignore for what never occurs."""
+        return tuple(value if value <= len(NAMES) else 255 for value in range(256))
+
+    def counts(self) -> dict[str, int]:
+        """Images of each split."""
+        return {"train": self.images, "val": self.validation, "test": self.test}
+
+    def bench(self, split: str, index: int) -> Bench:
+        """What stands in an image."""
+        rng = rng_of("workbench", self.seed, split, index, "scene")
+        return draw_bench(rng, WIDE * self.size[0] / self.size[1], self.objects)
+
+    def view(self, split: str, index: int) -> View:
+        """An image and its truth; masks are exact here."""
+        return render(
+            self.bench(split, index), self.size, rng_of("workbench", self.seed, split, index, "camera"), self.holes
+        )
+
+    def records(self, folder: Path) -> Iterator[Record]:
+        """Every image of every split, written to ``images/``, ``semantic/`` and ``depth/`` under ``folder``.
+
+        A file appears under its name only when it is complete. All are made anew each time: files that lie there may
+        be those of another seed or size.
+        """
+        for name in ("images", "semantic", "depth"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        for split, count in self.counts().items():
+            for index in range(count):
+                yield self._record(folder, split, index)
+
+    def _record(self, folder: Path, split: str, index: int) -> Record:
+        bench, view, id = self.bench(split, index), self.view(split, index), f"{split}-{index:06d}"
+        labels = np.array([0, *(part.label + 1 for part in bench.parts)], np.uint8)
+        depth = io.BytesIO()
+        np.save(depth, view.depth)
+        files: Mapping[str, bytes] = {
+            f"images/{id}.png": _png(cv2.cvtColor(view.image, cv2.COLOR_RGB2BGR)),
+            f"semantic/{id}.png": _png(labels[view.instances]),
+            f"depth/{id}.npy": depth.getvalue(),
+        }
+        for uri, content in files.items():
+            with staged(folder / uri) as draft:
+                draft.write_bytes(content)
+        image, semantic, metres = files
+        objects = tuple(self._objects(bench, view, rng_of("workbench", self.seed, split, index, "masks")))
+        return Record(id, image, self.size, split, id, objects, semantic, metres)
+
+    def _objects(self, bench: Bench, view: View, rng: np.random.Generator) -> Iterator[ObjectRecord]:
+        for index, (part, (x, y)) in enumerate(zip(bench.parts, view.points, strict=True)):
+            mask = view.instances == index + 1
+            rough = _roughened(mask, self.mask_error * self.size[1] / WIDE, rng) if self.mask_error else mask
+            box = mask_box(mask)
+            assert box is not None, f"{NAMES[part.label]} has no pixel"
+            yield ObjectRecord(box, part.label, rle=rle_of_mask(rough), keypoints=(x, y, 2.0))
+
+
+def _roughened(mask: NDArray[np.bool_], pixels: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """The mask with a border that is off by about so many pixels, out and in; itself where nothing would be left."""
+    inside, outside = (cv2.distanceTransform(m.astype(np.uint8), cv2.DIST_L2, 5) for m in (mask, ~mask))
+    cells = rng.normal(0, 1, (max(2, mask.shape[0] // 8), max(2, mask.shape[1] // 8)))
+    off = pixels * cv2.resize(cells, (mask.shape[1], mask.shape[0]), interpolation=cv2.INTER_CUBIC)
+    rough: NDArray[np.bool_] = np.where(mask, inside - 0.5, 0.5 - outside) + off > 0
+    rough &= outside < 3 * pixels + 1  # no islands far away
+    return rough if rough.any() else mask
+
+
+def _png(image: cv2.typing.MatLike) -> bytes:
+    made, encoded = cv2.imencode(".png", image)
+    assert made
+    return encoded.tobytes()
