@@ -20,6 +20,7 @@ from orchestrator.errors import ConfigError, MtalError, disk_sentence
 from orchestrator.execution import executor, nodes_of, titled
 from orchestrator.options import (
     INTERRUPTED,
+    WAITS,
     Address,
     Config,
     Fresh,
@@ -103,6 +104,10 @@ def run(
             who = f"{failure.arm or 'reference'}, seed {failure.seed}"
             tell(failure.why if failure.why.startswith(who) else f"{who}: {failure.why}")
         raise typer.Exit(2)
+    if waits := attribute("orchestrator.trials:waits")(plan):
+        for sentence in waits:
+            say(sentence)
+        raise typer.Exit(WAITS)
 
 
 @app.command()

@@ -76,6 +76,9 @@ def pull(
     strict: Annotated[
         bool, typer.Option(help="Refuse shapes that cannot be used; --no-strict: leave them out.")
     ] = True,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="A run that waits goes on with what is labeled; the rest is not bought.")
+    ] = False,
 ) -> None:
     """Write what people have labeled as a combined COCO file. Skipped and unfinished tasks stay where they are.
 
@@ -85,5 +88,8 @@ def pull(
     display = attribute("orchestrator.display:Display")(out)
     with display.shown(f"pulling {source}"):
         choice = people.Choice(source, bid(arm, seed), data, strategy)
-        found = people.fetch(choice, people.There(url, project), place_of(out_file), strict, display.update)
+        there = people.There(url, project)
+        found, told = people.fetch(choice, there, place_of(out_file), strict, display.update, partial)
     say(f"labels: {out_file}: {found}")
+    if told:
+        say(told)

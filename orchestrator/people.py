@@ -1,9 +1,14 @@
 """What goes to people who label and what comes back: whole commands, from what was typed to what is told."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orchestrator.cycle import waiting
 from orchestrator.errors import ConfigError
 from orchestrator.labeling import (
     Pulled,
@@ -29,10 +34,14 @@ from orchestrator.picks import (
     trial_of,
 )
 from orchestrator.preannotating import categories_of, predicted
-from orchestrator.store import RunFolder
+from orchestrator.store import CHOSEN, LABELS, RunFolder, commit, read_json, read_table, write_table
+from tasks.data.coco import object_of
+from tasks.data.combined import CombinedFile
 from tasks.data.files import Place, place
 from tasks.data.label_config import config_of
 from tasks.data.label_server import LabelServer
+from tasks.data.manifest import Manifest, Record, write_manifest
+from tasks.seeding import key_of
 
 Told = Callable[[str, str, int, int], None]  # unit, phase, done, total
 
@@ -122,8 +131,88 @@ def send(choice: Choice, top: int | None, there: There, drawn: Drawn, told: Told
     return done, f"{server.url}/projects/{project.id}"
 
 
-def fetch(choice: Choice, there: There, out: Place, is_strict: bool, told: Told) -> Pulled:
-    """Write what people have labeled in the project of a choice as a combined COCO file. Like ``send`` else."""
+def accept(choice: Choice, labels: Place, skipped: Sequence[str], is_partial: bool) -> str:
+    """Hand the pulled labels of a waiting cycle to its run, which can go on then; what was done, "" where none waits.
+
+    Images without a finished or skipped task hold it back, but where ``is_partial``: they go back to the pool, as
+    skipped ones do. Semantic maps and depth stay those of the data set: people were not asked for them.
+    """
+    run = RunFolder(place(choice.source))
+    arm, seed = trial_of(run, choice.bid)
+    waits = waiting(run, arm, seed)
+    if waits is None:
+        return ""
+    folder = run.cycle(arm, seed, waits[0])
+    chosen = read_table(folder / "chosen.parquet")
+    images = images_of_run(run)
+    assert images.manifest is not None
+    with server_faults():
+        given = labels_by_people(CombinedFile(labels), images.manifest, set(chosen["id"].to_pylist()))
+    left = [id for id in chosen["id"].to_pylist() if id not in given and id not in skipped]
+    who = f"cycle {waits[0]} of {arm}, seed {seed}"
+    if left and not is_partial:
+        return f"{who}: {len(left)} of {len(chosen)} images are not labeled yet; label them, or add --partial"
+    with run.locked():
+        manifest = images.manifest
+        write_manifest(folder / LABELS, given.values(), manifest.classes, manifest.lut, manifest.size)
+        known = pa.array(list(given), pa.string())
+        write_table(folder / "bought.parquet", chosen.filter(pc.is_in(chosen["id"], value_set=known)))
+        made = read_json(folder / CHOSEN)
+        commit(folder / "purchase.json", {**made, "images": len(given), "chosen": len(chosen)})
+    return f"{who}: {len(given)} of {len(chosen)} images are bought; type the same mtal run again, which goes on"
+
+
+def labels_by_people(file: CombinedFile, manifest: Manifest, wanted: Set[str]) -> dict[str, Record]:
+    """The wanted images of a combined COCO file with its objects, as records of a manifest; by their ids."""
+    names, points = manifest.classes.detection, manifest.classes.keypoints
+    labels: dict[int, int] = {}
+    slots: dict[int, list[int]] = {}
+    for one in file.categories:
+        if one["name"] not in names:
+            raise ValueError(
+                f"{file.path}: has the class {one['name']!r}; expected those of the run, {', '.join(names)}: take it "
+                f"out of the project's settings"
+            )
+        labels[one["id"]] = names.index(one["name"])
+        told = [n if n in points else f"{one['name']}.{n}" for n in one.get("keypoints") or ()]
+        slots[one["id"]] = [points.index(n) if n in points else -1 for n in told]
+    found: dict[str, Record] = {}
+    for image, annotations in file:
+        if image["record"] not in wanted:
+            continue
+        record = manifest.record(int(manifest.rows_of(np.array([key_of(image["record"])], np.uint64))[0]))
+        if (image["height"], image["width"]) != record.size:
+            raise ValueError(
+                f"{file.path}: image {record.id!r} was labeled at {image['width']} x {image['height']} px; expected "
+                f"{record.size[1]} x {record.size[0]}: has the file been replaced since?"
+            )
+        objects = [
+            object_of({**one, "keypoints": _placed(one, slots[one["category_id"]], len(points))}, labels, record.size)
+            for one in annotations
+        ]
+        found[record.id] = replace(record, objects=tuple(objects))
+    return found
+
+
+def _placed(annotation: Mapping[str, Any], slots: Sequence[int], count: int) -> tuple[float, ...]:
+    """The keypoints of an annotation among all ``count`` of a data set; () where it has none."""
+    given = annotation.get("keypoints") or ()
+    if not given:
+        return ()
+    found = [0.0] * (3 * count)
+    for number, slot in enumerate(slots):
+        if slot >= 0:
+            found[3 * slot : 3 * slot + 3] = given[3 * number : 3 * number + 3]
+    return tuple(found)
+
+
+def fetch(
+    choice: Choice, there: There, out: Place, is_strict: bool, told: Told, is_partial: bool = False
+) -> tuple[Pulled, str]:
+    """Write what people have labeled in the project of a choice as a combined COCO file; a run that waits takes it.
+
+    What was pulled, and what the run did with it. ConfigError or RunError else.
+    """
     with server_faults():
         server = LabelServer.of_environment(there.url)
         title, images = choice.project()
@@ -132,7 +221,9 @@ def fetch(choice: Choice, there: There, out: Place, is_strict: bool, told: Told)
         told(project.title, "pull", 0, 0)
         answers = answers_of(server, project)
         paths = paths_of(images, [one["data"] for one in answers.finished])
-        return write_labels(project, answers, out, lambda data: paths[str(data["image_id"])], is_strict)
+        found = write_labels(project, answers, out, lambda data: paths[str(data["image_id"])], is_strict)
+    skipped = [str(one["data"]["image_id"]) for one in answers.skipped]
+    return found, accept(choice, out, skipped, is_partial) if choice.is_run else ""
 
 
 def paths_of(images: Images, data: list[Mapping[str, Any]]) -> dict[str, Place]:

@@ -135,7 +135,7 @@ class Worker:
             save_model(folder / "model.pt", candidate, card)
 
         first = seat is None or seat.rank == 0
-        labeled = self.samples(job.rows)
+        labeled = self.samples(job.rows, labels=job.labels)
         data = fitting.Data(labeled, job.rows, job.has, self.names, self.classes, labeled.expect)
         door, self._door = self._door, None
         self.meter.fit()
@@ -317,9 +317,12 @@ class Worker:
         """Manifest rows of a split, in key order."""
         return self.manifest.rows(split)
 
-    def samples(self, rows: NDArray[np.int64], tasks: Sequence[str] | None = None) -> Readable:
-        """Images and labels of some rows, decoded once while they fit in the cache."""
-        return Readable(Samples(self.manifest, self.names if tasks is None else tasks, rows, self.cache))
+    def samples(
+        self, rows: NDArray[np.int64], tasks: Sequence[str] | None = None, labels: Sequence[str] = ()
+    ) -> Readable:
+        """Images and labels of some rows, decoded once while they fit in the cache; ``labels`` as in ``FitJob``."""
+        manifest = Manifest(self.manifest.path, [place(path) for path in labels]) if labels else self.manifest
+        return Readable(Samples(manifest, self.names if tasks is None else tasks, rows, self.cache))
 
     def model(self, checkpoint: str) -> Any:
         """The network of a checkpoint, kept until another one is asked for."""
@@ -348,10 +351,12 @@ class Worker:
     def plan(self, strategies: Mapping[str, Component], seed: int, cycle: int) -> Plan:
         return Plan({name: self.strategy(c, cycle) for name, c in strategies.items()}, seed=seed, cycle=cycle)
 
-    def label_cost(self, rows: NDArray[np.int64], has: NDArray[np.bool_]) -> dict[str, float]:
+    def label_cost(
+        self, rows: NDArray[np.int64], has: NDArray[np.bool_], labels: tuple[str, ...] = ()
+    ) -> dict[str, float]:
         """What the labels of these rows cost, from their truth."""
         total: dict[str, float] = {}
-        samples = self.samples(rows)
+        samples = self.samples(rows, labels=labels)
         for row, known in zip(rows.tolist(), has, strict=True):
             targets = samples[row].targets
             for i, name in enumerate(self.names):

@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
@@ -64,7 +66,10 @@ class LabelStudioServer:
 
     def start(self, wait: bool = True) -> None:
         """Start; come back when it answers."""
-        data = str(self._folder / "data")
+        data, template = str(self._folder / "data"), environment_folder() / f"empty-{VERSION}.sqlite3"
+        database = self._folder / "data" / "label_studio.sqlite3"
+        if not database.exists() and template.is_file():
+            shutil.copyfile(template, database)
         words = [
             str(program()), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(self.port),
             "--data-dir", data, "--username", "tester@example.org", "--password", "a-password-of-the-tests",
@@ -79,11 +84,16 @@ class LabelStudioServer:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("LABEL_STUDIO_", "DJANGO_"))}
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, env={**kept, **own})
-        end = time.monotonic() + 300
+        end = time.monotonic() + 900
         while wait and not self._answers():
             assert self._process.poll() is None, self.log[-2000:]
             assert time.monotonic() < end, self.log[-2000:]
             time.sleep(0.3)
+        if wait and not template.is_file():  # its tables cost half a minute, or some on a busy machine: make them once
+            draft = template.with_name(f"{template.name}.{os.getpid()}")
+            with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(draft)) as target:
+                source.backup(target)
+            draft.replace(template)
 
     def kill(self) -> None:
         """SIGKILL, and no questions asked."""
