@@ -99,14 +99,15 @@ def run(
     results = attribute("orchestrator.curves:Results").load(report.parent)
     out.print(attribute("orchestrator.report:terminal_table")(results))
     say(f"report: {report}")
+    waits = attribute("orchestrator.trials:waits")(plan)
+    for sentence in waits:
+        say(sentence)
     if failures:
         for failure in failures:
             who = f"{failure.arm or 'reference'}, seed {failure.seed}"
             tell(failure.why if failure.why.startswith(who) else f"{who}: {failure.why}")
         raise typer.Exit(2)
-    if waits := attribute("orchestrator.trials:waits")(plan):
-        for sentence in waits:
-            say(sentence)
+    if waits:
         raise typer.Exit(WAITS)
 
 

@@ -126,7 +126,7 @@ def run(trial: Trial, workers: Workers) -> Iterator[Cycle]:
         if not last and not all((folder / name).is_file() for name in ("purchase.json", "bought.parquet")):
             if not (folder / CHOSEN).is_file():
                 _purchase(trial, workers, folder, pool, previous, index, labels)
-            if experiment.active.oracle == "label_studio":  # people label it: see ``people.accept``
+            if (folder / CHOSEN).is_file():  # people label it: see ``people.accept``
                 yield _cycle(index, record, {})
                 return
         purchase = {} if last else read_json(folder / "purchase.json")
@@ -231,7 +231,7 @@ def _purchase(
             if shown:
                 gallery = str(folder / "gallery")
                 workers.explain(ExplainJob(gallery, checkpoint, experiment.strategy, shown, trial.seed, index))
-    by_people = experiment.active.oracle == "label_studio"
+    by_people = bool(bought) and experiment.active.oracle == "label_studio"
     write_table(folder / ("chosen.parquet" if by_people else "bought.parquet"), bought_table(bought))
     marker = CHOSEN if by_people else "purchase.json"
     commit(folder / marker, {"seconds": seconds, "forwards": forwards, "images": len(bought)})

@@ -50,6 +50,8 @@ ALL = {"reference", "initial", "arm"}
         ({"active": {**ACTIVE, "warm_start": False}}, {"arm"}),
         ({"active": {**ACTIVE, "cycles": 5}}, set()),
         ({"active": {**ACTIVE, "pool_subset": 9}}, {"arm"}),
+        ({"active": {**ACTIVE, "oracle": "known"}}, set()),
+        ({"active": {**ACTIVE, "oracle": "label_studio"}}, {"arm"}),
         ({"reference": {"steps": 7, "seeds": [0]}}, {"reference"}),
         ({"arms": {"random": {"strategy": "equal"}}}, {"arm"}),
         ({"arms": {"random": {"strategy": "random"}, "new": {"strategy": "equal"}}}, set()),
