@@ -168,3 +168,8 @@ def test_without_a_recipe_the_fingerprint_is_what_it_was_before_there_were_recip
     assert "augment" not in plain
     told = identity.base_inputs(experiment(train={**TRAIN, "augment": {"rotate": 15}}), "d")["train"]
     assert told["augment"]["rotate"] == 15
+
+
+def test_with_known_labels_the_fingerprint_is_what_it_was_before_there_were_oracles() -> None:
+    assert '"oracle"' not in inputs(experiment())["arm"]
+    assert '"oracle":"label_studio"' in inputs(experiment(active={**ACTIVE, "oracle": "label_studio"}))["arm"]
