@@ -64,6 +64,10 @@ def server_faults() -> Iterator[None]:
         yield
     except (LabelServerError, ValueError) as error:
         raise RunError(str(error)) from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise RunError(str(error)) from None
 
 
 # ---- there ----------------------------------------------------------------------------------------------------------
@@ -233,9 +237,8 @@ def write_labels(
     project: Project,
     answers: Answers,
     out: Place,
-    path_of: Callable[[Mapping[str, Any]], Place | str],
+    path_of: Callable[[Mapping[str, Any]], Place],
     is_strict: bool = True,
-    keypoints: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Pulled:
     """Write what people have labeled as a combined COCO file, the same bytes for the same labels.
 
@@ -247,12 +250,11 @@ def write_labels(
         folder = Path(scratch)
         (folder / "export.json").write_text(json.dumps(answers.finished), encoding="utf-8")
         (folder / "label_config.xml").write_text(project.config, encoding="utf-8")
-        source = LabelStudio(scratch, strict=is_strict, keypoints=keypoints or {})
+        source = LabelStudio(scratch, strict=is_strict)
         writer.head = {"categories": source.categories}
         for image, annotations, rest in combined_entries(source):
             data = by_id[image["ls_task_id"]]["data"]
-            path = path_of(data)
-            name = path if isinstance(path, str) else relative_uri(path, out.parent)
+            name = relative_uri(path_of(data), out.parent)
             writer.add({**image, "file_name": name, "record": data["image_id"]}, annotations)
             left_out += len(rest)
         counts = writer.counts

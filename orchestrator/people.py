@@ -113,7 +113,6 @@ def send(choice: Choice, top: int | None, there: There, drawn: Drawn, told: Told
     addresses = [address_of(one.path, there.prefix, base) for one in picks.chosen]
     with server_faults():
         server.check()
-        project = project_of(server, there.project, picks.title, config_of(categories) if categories else "")
     boxes: list[Any] = [None] * len(picks.chosen)
     if used and drawn.min_score is not None:
         total = len(picks.chosen)
@@ -127,6 +126,7 @@ def send(choice: Choice, top: int | None, there: There, drawn: Drawn, told: Told
         for one, address, seen in zip(picks.chosen, addresses, boxes, strict=True)
     ]
     with server_faults():
+        project = project_of(server, there.project, picks.title, config_of(categories) if categories else "")
         done = push(server, project, tasks, lambda count, total: told(picks.title, "push", count, total))
     return done, f"{server.url}/projects/{project.id}"
 

@@ -125,3 +125,17 @@ def test_address_and_token_come_from_the_environment(monkeypatch: pytest.MonkeyP
         with pytest.raises(LabelServerError, match="is no address of a server") as error:
             LabelServer.of_environment(url)
         assert "secret" not in str(error.value)
+
+
+def test_a_server_with_a_queue_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    project = label_server.Project(3, "one", "")
+    with starting(monkeypatch) as start:
+        queued, working = Answer(201, b'{"import": 7}'), Answer(200, b'{"status": "in_progress"}')
+        server = start(
+            queued, working, Answer(200, b'{"status": "completed"}'), queued, Answer(200, b'{"status": "failed"}')
+        )
+        asker = LabelServer(f"http://127.0.0.1:{server.server_address[1]}", TOKEN)
+        asker.add_tasks(project, [{"data": {}}])
+        assert [path for _, path, _ in server.asked[1:]] == ["/api/projects/3/imports/7"] * 2
+        with pytest.raises(LabelServerError, match="could not import tasks"):
+            asker.add_tasks(project, [{"data": {}}])
