@@ -41,7 +41,7 @@ resolves: setup
 
 check: lint types resolves
 	$(BIN)/python -m pytest -n 2 --dist loadfile
-	$(BIN)/python -m pytest -n 4 --dist worksteal -m "(ray or browser or s3 or slow) and not soak"
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "(ray or browser or s3 or slow or label_studio) and not soak"
 
 bench: setup
 	$(BIN)/python tests/bench/bench_golden.py
@@ -64,4 +64,4 @@ lock:
 	$(BIN)/uv pip compile --universal --python-version 3.11 --group dev pyproject.toml --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 
 clean:
-	rm -rf $(VENV) .venv-312 .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) .venv-312 .venv-label-studio .mypy_cache .pytest_cache .ruff_cache dist

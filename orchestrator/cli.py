@@ -13,13 +13,14 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator import __version__, cli_augment, cli_jobs, cli_labels, cli_pool, cli_strategies
+from orchestrator import __version__, cli_augment, cli_jobs, cli_labels, cli_people, cli_pool, cli_strategies
 from orchestrator.components import attribute
 from orchestrator.config import find, load
 from orchestrator.errors import ConfigError, MtalError, disk_sentence
 from orchestrator.execution import executor, nodes_of, titled
 from orchestrator.options import (
     INTERRUPTED,
+    WAITS,
     Address,
     Config,
     Fresh,
@@ -39,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     add_completion=False,
 )
-for verbs in (cli_pool, cli_labels, cli_augment, cli_strategies, cli_jobs):
+for verbs in (cli_pool, cli_labels, cli_people, cli_augment, cli_strategies, cli_jobs):
     app.add_typer(verbs.app)
 
 
@@ -98,11 +99,16 @@ def run(
     results = attribute("orchestrator.curves:Results").load(report.parent)
     out.print(attribute("orchestrator.report:terminal_table")(results))
     say(f"report: {report}")
+    waits = attribute("orchestrator.trials:waits")(plan)
+    for sentence in waits:
+        say(sentence)
     if failures:
         for failure in failures:
             who = f"{failure.arm or 'reference'}, seed {failure.seed}"
             tell(failure.why if failure.why.startswith(who) else f"{who}: {failure.why}")
         raise typer.Exit(2)
+    if waits:
+        raise typer.Exit(WAITS)
 
 
 @app.command()

@@ -100,6 +100,9 @@ class Active:
     budget: Budget
     cycles: int
     warm_start: bool = True  # False: every cycle starts from fresh weights
+    oracle: Literal["known", "label_studio"] = (
+        "known"  # who labels: the data set; or people (mtal label), who are awaited
+    )
     pool_subset: int | None = None  # unlabeled images that a cycle scores, drawn anew each time; null = all of them
 
     def __post_init__(self) -> None:

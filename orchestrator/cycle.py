@@ -5,7 +5,7 @@ starts, so a trial that was killed is carried on by calling it again, to the sam
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -18,7 +18,17 @@ from orchestrator.config import Experiment
 from orchestrator.curves import mdsq
 from orchestrator.identity import arm_inputs, initial_inputs, reference_inputs
 from orchestrator.pool import Pool, lowest
-from orchestrator.store import RunFolder, commit, fingerprint, read_json, read_table, write_table, write_tables
+from orchestrator.store import (
+    CHOSEN,
+    LABELS,
+    RunFolder,
+    commit,
+    fingerprint,
+    read_json,
+    read_table,
+    write_table,
+    write_tables,
+)
 from orchestrator.workers import Bought, ExplainJob, FitJob, Fitted, ScoreJob, SelectJob, Workers, ranges
 from tasks.data.files import Place, place, relative_uri
 from tasks.data.manifest import Manifest
@@ -99,21 +109,30 @@ def run(trial: Trial, workers: Workers) -> Iterator[Cycle]:
     experiment = trial.experiment
     assert trial.denominators is not None
     inputs = arm_inputs(experiment, trial.manifest.fingerprint, trial.denominators)
-    pool, previous = _first_pool(trial), None
+    pool, previous, labels = _first_pool(trial), None, list[str]()
     for index in range(experiment.active.cycles + 1):
         folder = trial.folder.cycle(trial.arm, trial.seed, index)
         marker = folder / "cycle.json"
         if not marker.is_file():
-            made = _initial(trial, workers, pool) if index == 0 else _fit(trial, workers, folder, pool, previous, index)
-            commit(marker, {"inputs": inputs, **_record(trial, workers, pool, made)})
+            made = (
+                _initial(trial, workers, pool)
+                if index == 0
+                else _fit(trial, workers, folder, pool, previous, index, tuple(labels))
+            )
+            commit(marker, {"inputs": inputs, **_record(trial, workers, pool, made, tuple(labels))})
         record = read_json(marker)
         previous = str(trial.folder.root / record["checkpoint"])
         last = index == experiment.active.cycles
         if not last and not all((folder / name).is_file() for name in ("purchase.json", "bought.parquet")):
-            _purchase(trial, workers, folder, pool, previous, index)
+            if not (folder / CHOSEN).is_file():
+                _purchase(trial, workers, folder, pool, previous, index, labels)
+            if (folder / CHOSEN).is_file():  # people label it: see ``people.accept``
+                yield _cycle(index, record, {})
+                return
         purchase = {} if last else read_json(folder / "purchase.json")
         if not last:
             pool = pool.buy(_bought(folder), index + 1)
+            labels += [str(path) for path in (folder / LABELS,) if path.is_file()]
         yield _cycle(index, record, purchase)
 
 
@@ -124,6 +143,16 @@ def finished(folder: RunFolder, arm: str, seed: int) -> list[Cycle]:
         paid = folder_of / "purchase.json"
         found.append(_cycle(len(found), read_json(folder_of / "cycle.json"), read_json(paid) if paid.is_file() else {}))
     return found
+
+
+def waiting(folder: RunFolder, arm: str, seed: int) -> tuple[int, int] | None:
+    """The cycle whose choice people have not labeled yet, and how many images it has; None where none waits."""
+    index = 0
+    while (place := folder.cycle(arm, seed, index)).joinpath("cycle.json").is_file():
+        if (place / CHOSEN).is_file() and not (place / "purchase.json").is_file():
+            return index, int(read_json(place / CHOSEN)["images"])
+        index += 1
+    return None
 
 
 def is_complete(folder: RunFolder, arm: str, seed: int, cycles: int) -> bool:
@@ -151,12 +180,15 @@ def _fit_once(
     return dict(read_json(marker))
 
 
-def _fit(trial: Trial, workers: Workers, folder: Place, pool: Pool, previous: str | None, index: int) -> dict[str, Any]:
+def _fit(
+    trial: Trial, workers: Workers, folder: Place, pool: Pool, previous: str | None, index: int, labels: tuple[str, ...]
+) -> dict[str, Any]:
     """The fit of a later cycle, from the last best checkpoint or from fresh weights."""
     start = previous if trial.experiment.active.warm_start else None
     seconds: dict[str, float] = {}
     with _clock(seconds, "fit"):
-        fitted = _fitted(workers, _job(trial, folder, pool, trial.experiment.train.steps, start, index), folder)
+        job = _job(trial, folder, pool, trial.experiment.train.steps, start, index, labels)
+        fitted = _fitted(workers, job, folder)
     with _clock(seconds, "evaluate"):
         metrics = workers.evaluate(fitted.checkpoint, trial.split)
     return _made(trial, fitted, metrics, seconds)
@@ -170,8 +202,10 @@ def _fitted(workers: Workers, job: FitJob, folder: Place) -> Fitted:
     return Fitted(**{**read_json(marker), "checkpoint": str(folder / "model.pt")})
 
 
-def _purchase(trial: Trial, workers: Workers, folder: Place, pool: Pool, checkpoint: str, index: int) -> None:
-    """Score the pool, choose within the budget, draw why, and commit what was bought."""
+def _purchase(
+    trial: Trial, workers: Workers, folder: Place, pool: Pool, checkpoint: str, index: int, labels: Sequence[str]
+) -> None:
+    """Score the pool, choose within the budget, draw why, and commit what was bought; or chosen, where people label."""
     experiment, seconds = trial.experiment, dict[str, float]()
     budget = trial.amount(experiment.active.budget.amount)
     name = experiment.strategy.name
@@ -187,7 +221,8 @@ def _purchase(trial: Trial, workers: Workers, folder: Place, pool: Pool, checkpo
             )  # fmt: skip
             forwards = workers.score(job).forwards
         with _clock(seconds, "select"):
-            counts = trial.manifest.object_counts(_rows(trial)[pool.labeled])[0]
+            known = Manifest(trial.manifest.path, [place(path) for path in labels]) if labels else trial.manifest
+            counts = known.object_counts(_rows(trial)[pool.labeled])[0]
             bought = workers.select(
                 SelectJob(job.folder, name, experiment.strategy, budget, trial.seed, index, pool.labeled, counts)
             )
@@ -196,8 +231,10 @@ def _purchase(trial: Trial, workers: Workers, folder: Place, pool: Pool, checkpo
             if shown:
                 gallery = str(folder / "gallery")
                 workers.explain(ExplainJob(gallery, checkpoint, experiment.strategy, shown, trial.seed, index))
-    write_table(folder / "bought.parquet", bought_table(bought))
-    commit(folder / "purchase.json", {"seconds": seconds, "forwards": forwards, "images": len(bought)})
+    by_people = bool(bought) and experiment.active.oracle == "label_studio"
+    write_table(folder / ("chosen.parquet" if by_people else "bought.parquet"), bought_table(bought))
+    marker = CHOSEN if by_people else "purchase.json"
+    commit(folder / marker, {"seconds": seconds, "forwards": forwards, "images": len(bought)})
 
 
 def _left_out(trial: Trial, pool: Pool, index: int, budget: int) -> NDArray[np.bool_] | None:
@@ -212,11 +249,13 @@ def _left_out(trial: Trial, pool: Pool, index: int, budget: int) -> NDArray[np.b
     return left_out
 
 
-def _job(trial: Trial, folder: Place, pool: Pool, steps: int, start: str | None, index: int) -> FitJob:
+def _job(
+    trial: Trial, folder: Place, pool: Pool, steps: int, start: str | None, index: int, labels: tuple[str, ...] = ()
+) -> FitJob:
     known = pool.has.any(1)
     return FitJob(
         folder=str(folder), train=trial.experiment.train, rows=_rows(trial)[known], has=pool.has[known], steps=steps,
-        seed=trial.seed, cycle=index, start=start, denominators=trial.denominators,
+        seed=trial.seed, cycle=index, start=start, denominators=trial.denominators, labels=labels,
     )  # fmt: skip
 
 
@@ -234,14 +273,16 @@ def _made(trial: Trial, fitted: Fitted, metrics: Mapping[str, float], seconds: M
     }
 
 
-def _record(trial: Trial, workers: Workers, pool: Pool, made: Mapping[str, Any]) -> dict[str, Any]:
+def _record(
+    trial: Trial, workers: Workers, pool: Pool, made: Mapping[str, Any], labels: tuple[str, ...]
+) -> dict[str, Any]:
     assert trial.reference is not None
     known = pool.has.any(1)
     return {
         **{k: made[k] for k in ("checkpoint", "best_step", "skipped", "validation", "metrics", "seconds")},
         "labeled": pool.counts(),
         "total": len(pool.keys),
-        "cost": workers.label_cost(_rows(trial)[known], pool.has[known]),
+        "cost": workers.label_cost(_rows(trial)[known], pool.has[known], labels),
         "mdsq": mdsq(made["metrics"], trial.reference["metrics"], trial.reference["higher_is_better"]),
     }
 

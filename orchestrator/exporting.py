@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.pool import HUMAN, Pool
-from orchestrator.store import RunFolder, read_json, read_table
+from orchestrator.store import LABELS, RunFolder, read_json, read_table
 from tasks.data.combined import LISTS, CombinedFile, writing_combined
 from tasks.data.files import Place, place, relative_uri, resolve, write_bytes
 from tasks.data.json_lists import read_elements
@@ -88,6 +88,8 @@ def labels_of(source: str, folder: Place, wanted: Wanted) -> Labels:
         run = RunFolder(path)
         manifest = run_manifest(run)
         ledger = bought(run, wanted.arm, wanted.seed) if wanted.arm else None
+        if wanted.arm:
+            manifest = Manifest(manifest.path, labels_by_people(run, wanted.arm, wanted.seed))
         return _of_manifest(manifest, folder, wanted, ledger)
     if wanted.arm:
         raise ConfigError(f"{source}: is no run folder; expected one, as --arm {wanted.arm} asks for a run's labels")
@@ -134,6 +136,15 @@ def bought(run: RunFolder, arm: str, seed: int) -> Pool:
         index += 1
         pool = pool.buy(dict(zip(table["key"].to_pylist(), table["tasks"].to_pylist(), strict=True)), index)
     return pool
+
+
+def labels_by_people(run: RunFolder, arm: str, seed: int) -> list[Place]:
+    """The files of labels that people gave to what an arm has chosen, in their order."""
+    found, index = list[Place](), 0
+    while (folder := run.cycle(arm, seed, index)).joinpath("purchase.json").is_file():
+        found += [path for path in (folder / LABELS,) if path.is_file()]
+        index += 1
+    return found
 
 
 # ---- from a JSON file -----------------------------------------------------------------------------------------------

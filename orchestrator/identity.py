@@ -114,10 +114,11 @@ def initial_inputs(experiment: Experiment, data: str, reference: Mapping[str, fl
 def arm_inputs(experiment: Experiment, data: str, reference: Mapping[str, float]) -> dict[str, Any]:
     """What the cycles of an arm depend on. The number of cycles is not in here: more can be added."""
     active, first = experiment.active, initial_inputs(experiment, data, reference)
+    silent = ("cycles", *(("oracle",) if active.oracle == "known" else ()))  # the latter as before there were oracles
     return {
         **first,
         "train": {**first["train"], "steps": experiment.train.steps},
-        "active": {k: v for k, v in {**vars(active), "budget": vars(active.budget)}.items() if k != "cycles"},
+        "active": {k: v for k, v in {**vars(active), "budget": vars(active.budget)}.items() if k not in silent},
         "reference": dict(reference),
         "strategy": _component("strategy", experiment.strategy),
         "gallery": vars(experiment.gallery),

@@ -56,8 +56,10 @@ class LocalWorkers:
     def explain(self, job: ExplainJob) -> None:
         self.worker.explain(job)
 
-    def label_cost(self, rows: NDArray[np.int64], has: NDArray[np.bool_]) -> dict[str, float]:
-        return self.worker.label_cost(rows, has)
+    def label_cost(
+        self, rows: NDArray[np.int64], has: NDArray[np.bool_], labels: tuple[str, ...] = ()
+    ) -> dict[str, float]:
+        return self.worker.label_cost(rows, has, labels)
 
     def close(self) -> None:
         """Nothing to hand back."""

@@ -10,6 +10,7 @@ from orchestrator.config import find
 from orchestrator.errors import ConfigError
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
+WAITS = 3  # exit code of a run that waits for people's labels
 
 
 class JobGoesOn(SystemExit):

@@ -331,8 +331,10 @@ class RayWorkers:
     def explain(self, job: ExplainJob) -> None:
         self._one("explain", job)
 
-    def label_cost(self, rows: NDArray[np.int64], has: NDArray[np.bool_]) -> dict[str, float]:
-        cost: dict[str, float] = self._one("label_cost", rows, has)
+    def label_cost(
+        self, rows: NDArray[np.int64], has: NDArray[np.bool_], labels: tuple[str, ...] = ()
+    ) -> dict[str, float]:
+        cost: dict[str, float] = self._one("label_cost", rows, has, labels)
         return cost
 
     def close(self) -> None:

@@ -27,6 +27,9 @@ from tasks.data.files import Place, staged
 from tasks.data.objects import S3Path
 from tasks.data.s3 import StorageError, StorageRefused
 
+CHOSEN = "chosen.json"  # marker of a choice that people are to label; what they have labeled is bought then
+LABELS = "labels.parquet"  # their labels, as a manifest has them
+
 
 def canonical(value: Any) -> str:
     """JSON with sorted keys: equal values, equal text."""

@@ -87,6 +87,20 @@ def carry_out(plan: Plan, unit: Unit, workers: Workers) -> Iterator[cycle.Cycle]
         yield from cycle.run(trial, workers)
 
 
+def waits(plan: Plan) -> list[str]:
+    """For each trial that waits for people's labels, a sentence that says what to do."""
+    found = []
+    for name in plan.experiment.arms:
+        for seed in plan.experiment.seeds:
+            if (waiting := cycle.waiting(plan.folder, name, seed)) is not None:
+                of = f"{plan.folder.root} --arm {name} --seed {seed}"
+                found.append(
+                    f"{name}, seed {seed}: {waiting[1]} images of cycle {waiting[0]} wait for labels: type mtal label "
+                    f"push {of}, have them labeled, type mtal label pull {of}, then the same command again"
+                )
+    return found
+
+
 def initial_folder(plan: Plan, name: str, seed: int) -> Place:
     trial = plan.trial(Unit("initial", name, seed))
     inputs = identity.initial_inputs(trial.experiment, trial.manifest.fingerprint, trial.denominators)

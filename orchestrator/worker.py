@@ -135,7 +135,7 @@ class Worker:
             save_model(folder / "model.pt", candidate, card)
 
         first = seat is None or seat.rank == 0
-        labeled = self.samples(job.rows, sensors=sensors_of(model))
+        labeled = self.samples(job.rows, sensors=sensors_of(model), labels=job.labels)
         data = fitting.Data(labeled, job.rows, job.has, self.names, self.classes, labeled.expect)
         door, self._door = self._door, None
         self.meter.fit()
@@ -319,11 +319,15 @@ class Worker:
         return self.manifest.rows(split)
 
     def samples(
-        self, rows: NDArray[np.int64], tasks: Sequence[str] | None = None, sensors: Sequence[str] = ()
+        self,
+        rows: NDArray[np.int64],
+        tasks: Sequence[str] | None = None,
+        sensors: Sequence[str] = (),
+        labels: Sequence[str] = (),
     ) -> Readable:
-        """Images, labels and a model's other inputs of some rows, decoded once while they fit in the cache."""
-        names = self.names if tasks is None else tasks
-        return Readable(Samples(self.manifest, names, rows, self.cache, sensors))
+        """Images, labels and a model's other inputs, decoded once while they fit the cache; ``labels``: see FitJob."""
+        manifest = Manifest(self.manifest.path, [place(path) for path in labels]) if labels else self.manifest
+        return Readable(Samples(manifest, self.names if tasks is None else tasks, rows, self.cache, sensors))
 
     def model(self, checkpoint: str) -> Any:
         """The network of a checkpoint, kept until another one is asked for."""
@@ -352,10 +356,12 @@ class Worker:
     def plan(self, strategies: Mapping[str, Component], seed: int, cycle: int) -> Plan:
         return Plan({name: self.strategy(c, cycle) for name, c in strategies.items()}, seed=seed, cycle=cycle)
 
-    def label_cost(self, rows: NDArray[np.int64], has: NDArray[np.bool_]) -> dict[str, float]:
+    def label_cost(
+        self, rows: NDArray[np.int64], has: NDArray[np.bool_], labels: tuple[str, ...] = ()
+    ) -> dict[str, float]:
         """What the labels of these rows cost, from their truth."""
         total: dict[str, float] = {}
-        samples = self.samples(rows)
+        samples = self.samples(rows, labels=labels)
         for row, known in zip(rows.tolist(), has, strict=True):
             targets = samples[row].targets
             for i, name in enumerate(self.names):

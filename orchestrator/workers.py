@@ -47,6 +47,7 @@ class FitJob:
     start: str | None = None  # checkpoint to start from; None = fresh weights
     denominators: Mapping[str, float] | None = None  # {"detection.map": ..}; None: choose by the raw figures
     split: str = "val"  # chooses the best checkpoint
+    labels: tuple[str, ...] = ()  # files of labels that people gave, in place of those of the data set
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,9 @@ class Workers(Protocol):
 
     def explain(self, job: ExplainJob) -> None: ...
 
-    def label_cost(self, rows: NDArray[np.int64], has: NDArray[np.bool_]) -> dict[str, float]:
+    def label_cost(
+        self, rows: NDArray[np.int64], has: NDArray[np.bool_], labels: tuple[str, ...] = ()
+    ) -> dict[str, float]:
         """What labeling these rows cost: {"seconds": .., "boxes": ..}."""
         ...
 

@@ -216,7 +216,11 @@ def test_the_data_set_that_stands_for_the_readers_own_has_all_splits(desk: Path)
 
 def parse(words: list[str]) -> Any:
     """What the command line makes of words behind ``mtal``; fails for verbs and options that are not there."""
-    return VERBS[words[0]].make_context(words[0], list(words[1:]))
+    name, *rest = words
+    command = VERBS[name]
+    while inner := vars(command).get("commands"):
+        name, command = f"{name} {rest[0]}", inner[rest.pop(0)]
+    return command.make_context(name, rest)
 
 
 def test_commands_are_understood() -> None:
@@ -242,7 +246,7 @@ def test_a_job_submits_a_command_that_is_understood() -> None:
     lines = [line for line in typed if line.startswith("ray job")]
     assert len(lines) == len(starts)
     verbs = [parse(shlex.split(line)[1:]).info_name for line in typed if line.startswith("mtal ")]
-    assert set(verbs) == {"bench", "run", "report", "score", "submit", "status", "stop"}
+    assert set(verbs) == {"bench", "run", "report", "score", "submit", "status", "stop", "label push", "label pull"}
     for line, (folder, start) in zip(lines, starts.items(), strict=True):
         submit, _, command = line.partition(" -- ")
         assert submit == f"ray job submit --working-dir {folder}"

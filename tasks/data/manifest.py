@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tasks.classes import ClassMap
 from tasks.data.columns import blocks, numbers, places
 from tasks.data.files import Place, local_file, place, staged
+from tasks.data.relabeled import relabeled
 from tasks.seeding import key_of
 
 FORMAT = 1
@@ -224,7 +225,9 @@ class Manifest:
     One in object storage is read from a copy that each machine makes of it.
     """
 
-    def __init__(self, path: Place) -> None:
+    def __init__(self, path: Place, labels: Sequence[Place] = ()) -> None:
+        """``labels``: files of the same form whose rows count in place of the manifest's own (``relabeled``)."""
+        self.labels = tuple(labels)
         self.path = path / NAME if path.is_dir() else path
         try:
             self._file = local_file(self.path)
@@ -248,8 +251,8 @@ class Manifest:
         """The manifest of a prepared folder, or of a file. FileNotFoundError or ValueError say what to do."""
         return Manifest(place(path))
 
-    def __reduce__(self) -> tuple[Callable[[Place], "Manifest"], tuple[Place]]:
-        return Manifest.open, (self.path,)
+    def __reduce__(self) -> tuple[type["Manifest"], tuple[Place, Sequence[Place]]]:
+        return Manifest, (self.path, self.labels)
 
     def __len__(self) -> int:
         return int(self._metadata.num_rows)
@@ -337,7 +340,8 @@ class Manifest:
         columns = None if columns is None else list(columns)
         with pq.ParquetFile(str(self._file), metadata=self._metadata) as file:
             empty = file.read_row_groups([], columns=columns)
-            return _gather(lambda i: file.read_row_group(i, columns=columns), self._starts, rows, empty.schema)
+            table = _gather(lambda i: file.read_row_group(i, columns=columns), self._starts, rows, empty.schema)
+        return relabeled(table, self._keys[rows], self.labels, columns) if self.labels else table
 
     def records(self, rows: NDArray[np.int64]) -> list[Record]:
         """The records of some rows, in their order."""

@@ -387,7 +387,7 @@ class Samples:
         return decode(record, of.base, of.size, of.lut, self._tasks, of.classes, self._sensors)
 
     def _key(self, row: int) -> object:
-        return (str(self._manifest.path), int(row), self._tasks, self._sensors)
+        return (str(self._manifest.path), self._manifest.labels, int(row), self._tasks, self._sensors)
 
 
 @cache

@@ -142,7 +142,9 @@ class Ready:
 
     def explain(self, job: ExplainJob) -> None: ...
 
-    def label_cost(self, rows: NDArray[np.int64], has: NDArray[np.bool_]) -> dict[str, float]:
+    def label_cost(
+        self, rows: NDArray[np.int64], has: NDArray[np.bool_], labels: tuple[str, ...] = ()
+    ) -> dict[str, float]:
         return {"seconds": float(len(rows))}
 
     def close(self) -> None: ...

@@ -50,6 +50,8 @@ ALL = {"reference", "initial", "arm"}
         ({"active": {**ACTIVE, "warm_start": False}}, {"arm"}),
         ({"active": {**ACTIVE, "cycles": 5}}, set()),
         ({"active": {**ACTIVE, "pool_subset": 9}}, {"arm"}),
+        ({"active": {**ACTIVE, "oracle": "known"}}, set()),
+        ({"active": {**ACTIVE, "oracle": "label_studio"}}, {"arm"}),
         ({"reference": {"steps": 7, "seeds": [0]}}, {"reference"}),
         ({"arms": {"random": {"strategy": "equal"}}}, {"arm"}),
         ({"arms": {"random": {"strategy": "random"}, "new": {"strategy": "equal"}}}, set()),
@@ -166,3 +168,8 @@ def test_without_a_recipe_the_fingerprint_is_what_it_was_before_there_were_recip
     assert "augment" not in plain
     told = identity.base_inputs(experiment(train={**TRAIN, "augment": {"rotate": 15}}), "d")["train"]
     assert told["augment"]["rotate"] == 15
+
+
+def test_with_known_labels_the_fingerprint_is_what_it_was_before_there_were_oracles() -> None:
+    assert '"oracle"' not in inputs(experiment())["arm"]
+    assert '"oracle":"label_studio"' in inputs(experiment(active={**ACTIVE, "oracle": "label_studio"}))["arm"]
