@@ -75,9 +75,9 @@ class AuxNet(nn.Module):
         self._next = (last, moments, totals)
         self._last = {name: 1 / divisors[i].detach() for i, name in enumerate(losses)}
         seen = divided(torch.stack(list(losses.values())), divisors.detach())
-        return seen + self._eq3(error, divided(mean[index].float(), divisors))
+        return seen + self.eq3(error, divided(mean[index].float(), divisors))
 
-    def _eq3(self, error: Tensor, average: Tensor) -> Tensor:
+    def eq3(self, error: Tensor, average: Tensor) -> Tensor:
         """Eq. 3: ``error`` is A now, ``average`` the sum of the mean losses under the W of now."""
         if self.reference == "current_weights":
             return (error - average) / _not_zero(average)
