@@ -76,7 +76,7 @@ class Weighing:
             return
         known = {id(p) for group in self._optimizer.param_groups for p in group["params"]}
         with torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(self._seed)
+            torch.default_generator.manual_seed(self._seed)
             try:
                 self.weighting.begin(names)
             except ValueError as error:
