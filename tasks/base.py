@@ -75,8 +75,8 @@ class Weighting(Protocol):
 
 
 @runtime_checkable
-class NamedWeighting(Weighting, Protocol):
-    """A weighting that keeps something of each loss: it is told their names, and then those that are there.
+class NamedWeighting(Protocol):
+    """What a weighting has, too, that keeps something of each loss: it is told all names, and then what is there.
 
     Any other weighting gets every loss at every step: 0, connected to the graph, where no image has a label for it.
     ``total`` changes nothing that lasts; ``step`` does, and is not called where a step is skipped. What ``begin`` makes

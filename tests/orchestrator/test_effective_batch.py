@@ -75,7 +75,7 @@ def test_parts_carry_on_to_the_same_bits(tmp_path: Path, noisy: bool) -> None:
     with pytest.raises(Stop):
         trained(tmp_path / "cut", train, at_step=stop, noisy=noisy)
     again = trained(tmp_path / "cut", train, noisy=noisy)
-    assert len(again.curve) == 6
+    assert len(again.curve) == (5 if noisy else 6)  # from step 6 on; one of them has the broken image, and is skipped
     assert whole.best == again.best
     for name, value in whole.state().items():
         assert torch.equal(value, again.state()[name]), name
