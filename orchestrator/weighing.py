@@ -20,7 +20,7 @@ class Weighing:
 
     def __init__(
         self, weighting: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, steps: int, seed: int
-    ):
+    ) -> None:
         self.weighting: Any = weighting
         self.record = StepRecord(steps)
         self._optimizer, self._device, self._seed = optimizer, device, seed
@@ -38,7 +38,8 @@ class Weighing:
     ) -> Tensor | None:
         """One scalar of the losses ``means``; None where one of them, ``extra`` or the total itself is not finite.
 
-        ``counts``: of how many labeled images each is the mean. The total is connected to every loss, labeled or not.
+        ``counts``: of how many labeled images each is the mean. The total is connected to every loss, labeled or not,
+        and leaves ``extra`` to the caller.
         """
         if not self.record.names:
             self.begin(tuple(means))
