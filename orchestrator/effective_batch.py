@@ -12,17 +12,21 @@ kept: 1 runs without gradients, and 3 makes each part again (same layers' draws,
 more. Buffers (running statistics of batch norm) change by the mean of what the parts change them by. The batch norm
 itself normalises within a part: only networks without it are those of the uncut batch. ``Losses.extra`` (ranking pairs
 of loss prediction) is the mean over the parts, so pairs stay within a part.
+
+A weighting that reads ``shared`` parameters needs the gradient of each mean by them before 2. It is added up over the
+parts like the sums, and each mean leads to the shared parameters by a plane of this slope: whoever differentiates the
+mean finds the gradient of the whole batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from orchestrator.errors import RunError
 from orchestrator.training_group import Group
+from orchestrator.weighing import Weigh
 from tasks.types import Batch, Losses
 
 
@@ -36,29 +40,37 @@ class Part:
 
 def accumulate(
     model: nn.Module,
-    weighting: Any,
+    weigh: Weigh,
     parts: Sequence[Part],
     group: Group,
     *,
-    step: int,
     forward: Callable[[Batch], Losses],
+    shared: Sequence[nn.Parameter] = (),
 ) -> bool:
-    """Gradients of the whole batch in ``model`` and ``weighting``, the same on every process of ``group``.
+    """Gradients of the whole batch in ``model`` and in what ``weigh`` learns, the same on every process of ``group``.
 
     ``parts`` are this process's, as many as any other's. False, without gradients, where the total is not finite.
     """
     count = len(parts) * group.world
     buffers = _Buffers(model)
     keep = len(parts) == 1
-    with torch.set_grad_enabled(keep):
-        first = [_run(part, forward, buffers) for part in parts]
+    first, slopes = [], []
+    for part in parts:
+        with torch.set_grad_enabled(keep or bool(shared)):
+            losses = _run(part, forward, buffers)
+        if shared:
+            slopes.append(_slopes(losses, shared))
+        first.append(losses if keep else _values(losses))
     means, counts, extra = _means(first, group, count)
-    total = weighting.total(means, step=step)
-    if not bool(torch.isfinite(total.detach() + extra)):
+    leading = _leading(means, counts, group.add(torch.stack(slopes).sum(0)), shared) if shared else means
+    total = weigh(leading, counts, extra)
+    if total is None:
         buffers.restore()
         return False
     if total.requires_grad:
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
+        for parameter in shared:  # the planes are for the weighting alone
+            parameter.grad = None
     for part, losses in zip(parts, first, strict=True):
         again = losses if keep else _run(part, forward, buffers)
         _backward(again, means, counts, count)
@@ -75,8 +87,41 @@ def _run(part: Part, forward: Callable[[Batch], Losses], buffers: "_Buffers") ->
     return forward(part.batch)
 
 
+def _values(losses: Losses) -> Losses:
+    """The same without graphs, so that their memory is free."""
+    values, extra = ({name: x.detach() for name, x in some.items()} for some in (losses.values, losses.extra))
+    return Losses(values, losses.labeled, extra)
+
+
+def _slopes(losses: Losses, shared: Sequence[nn.Parameter]) -> Tensor:
+    """Gradients of the sum of each loss by the shared parameters, ``[T, P]`` float32; 0 where there is none."""
+    rows = []
+    for value in losses.values.values():
+        total = value.sum()
+        found: Sequence[Tensor | None] = [None] * len(shared)
+        if total.requires_grad:
+            found = torch.autograd.grad(total, list(shared), retain_graph=True, allow_unused=True)
+        pairs = zip(shared, found, strict=True)
+        rows.append(
+            torch.cat([(torch.zeros_like(p) if g is None else g).detach().reshape(-1).float() for p, g in pairs])
+        )
+    return torch.stack(rows)
+
+
+def _leading(
+    means: Mapping[str, Tensor], counts: Mapping[str, Tensor], slopes: Tensor, shared: Sequence[nn.Parameter]
+) -> dict[str, Tensor]:
+    """The means, of the same values, each connected to the shared parameters by its slope ``[T, P]``."""
+    at = torch.cat([p.reshape(-1).float() for p in shared])
+    away = at - at.detach()  # 0, and leads to the parameters
+    return {
+        name: mean + (slopes[i] / counts[name].clamp(min=1) * away).sum()
+        for i, (name, mean) in enumerate(means.items())
+    }
+
+
 def _means(found: Sequence[Losses], group: Group, count: int) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-    """Means {"task.part": scalar, a leaf}, counts {"task.part": scalar} and the mean of the extras over all parts."""
+    """Means {"task.part": scalar, a leaf}, counts {"task.part": scalar} and the mean of the extras, over all parts."""
     names = tuple(found[0].values)
     if any(tuple(losses.values) != names for losses in found):
         raise RunError("model: the names of its losses change from batch to batch; expected the same: mend its forward")
@@ -91,8 +136,8 @@ def _means(found: Sequence[Losses], group: Group, count: int) -> tuple[dict[str,
     ]
     sums = group.add(torch.stack([torch.stack(row) for row in rows]).sum(0)).float()
     size = len(names)
-    counts = {name: sums[size + i].clamp(min=1) for i, name in enumerate(names)}
-    means = {name: (sums[i] / counts[name]).requires_grad_() for i, name in enumerate(names)}
+    counts = {name: sums[size + i] for i, name in enumerate(names)}
+    means = {name: (sums[i] / counts[name].clamp(min=1)).requires_grad_() for i, name in enumerate(names)}
     return means, counts, sums[-1] / count
 
 
@@ -101,7 +146,7 @@ def _backward(losses: Losses, means: dict[str, Tensor], counts: dict[str, Tensor
     terms = [x / count for x in losses.extra.values()]
     for name, mean in means.items():
         if mean.grad is not None:
-            terms.append(losses.values[name].sum() * (mean.grad / counts[name]))
+            terms.append(losses.values[name].sum() * (mean.grad / counts[name].clamp(min=1)))
     share = torch.stack([term.float() for term in terms]).sum()
     if share.requires_grad:
         share.backward()  # type: ignore[no-untyped-call]

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from orchestrator.effective_batch import Part, accumulate
 from orchestrator.errors import RunError
 from orchestrator.evaluation import Indexed
 from orchestrator.training_group import Group
+from orchestrator.weighing import Weigh, Weighing
 from orchestrator.workers import Progress
 from tasks.augment import Augment
 from tasks.data.files import Place
@@ -36,6 +38,10 @@ ALONE = Group()
 
 def _unread(rows: Sequence[int]) -> None:
     """Nothing is read before it is asked for."""
+
+
+def unnoted(steps: pa.Table) -> None:
+    """Nobody asks what the losses were."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +77,11 @@ def fit(
     keep: Callable[[nn.Module, int], None],
     progress: Progress,
     group: Group = ALONE,
+    note: Callable[[pa.Table], None] = unnoted,
 ) -> tuple[Best, int]:
     """Train ``model`` in place; ``keep`` is called with each new best model. The best, and how many steps were skipped.
+
+    ``note`` is called once, at the end or when the fit is given up: every loss at every step (``StepRecord.table``).
 
     ``judge`` is asked ``train.evaluations`` times, evenly spread and at the end; not at all where that is once. A
     training checkpoint in ``folder`` is continued from; the caller removes it. In a ``group`` every process calls this,
@@ -83,15 +92,18 @@ def fit(
     optimizer = _optimizer([*model.parameters(), *weighting.parameters()], train)
     looks = {math.ceil(steps * (i + 1) / train.evaluations) for i in range(train.evaluations)}
     torch.manual_seed(seed_of(seed, cycle, "layers"))  # dropout, if the network has any
-    state = _begun(folder / "training.pt", model, weighting, optimizer, group)
-    step, best, skipped, bad = state["step"], state["best"], state["skipped"], 0
+    weighing = Weighing(weighting, optimizer, _device(model), steps, seed_of(seed, cycle, "weighting"))
+    state = _begun(folder / "training.pt", model, weighing, optimizer, group)
+    step, best, skipped, bad = state["step"], state["best"], state["skipped"], state["bad"]
     with ahead(lambda s: step_parts(data, train, s, steps, seed, cycle, group), range(step, steps)) as batches:
         for step, parts in batches:
             for settings in optimizer.param_groups:
                 settings["lr"] = train.rate * rate_share(train.schedule, step / steps)
-            done = _step(model, weighting, optimizer, parts, train, step, group)
+            epoch = step * train.batch // len(data.rows)
+            done = _step(model, weighing, optimizer, parts, train, (step, epoch), group)
             skipped, bad = skipped + (not done), 0 if done else bad + 1
             if bad == PATIENCE:
+                note(weighing.record.table())
                 raise RunError(f"train: the loss was not finite for {PATIENCE} steps in a row; lower train.rate")
             progress("fit", step + 1, steps)
             if step + 1 in looks:
@@ -100,8 +112,9 @@ def fit(
                     best = Best(step + 1, score, found)
                     keep(model, step + 1)
             if (step + 1) % train.checkpoint_steps == 0 and step + 1 < steps and group.rank == 0:
-                save(folder / "training.pt", _state(model, weighting, optimizer, step + 1, best, skipped))
+                save(folder / "training.pt", _state(model, weighing, optimizer, step + 1, best, skipped, bad))
     assert best is not None
+    note(weighing.record.table())
     return best, skipped
 
 
@@ -178,45 +191,62 @@ def _augment(train: Train) -> Augment | JointAugment:
 
 def _step(
     model: nn.Module,
-    weighting: Any,
+    weighing: Weighing,
     optimizer: torch.optim.Optimizer,
     parts: Sequence[Part],
     train: Train,
-    step: int,
+    at: tuple[int, int],
     group: Group,
 ) -> bool:
-    """One optimiser step; False when a loss was not finite, and no weight was changed."""
+    """One optimiser step, at (step, epoch); False when a loss was not finite, and no weight was changed."""
     model.train()
-    device = next(model.parameters()).device
+    device = _device(model)
     optimizer.zero_grad(set_to_none=True)
+    shared = shared_of(model, weighing.weighting)
 
     def forward(batch: Batch) -> Losses:
         with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16"):
             losses: Losses = model(batch.to(device))
         return losses
 
+    def weigh(means: Mapping[str, Tensor], counts: Mapping[str, Tensor], extra: Tensor) -> Tensor | None:
+        return weighing.total(means, counts, extra, step=at[0], epoch=at[1], shared=shared)
+
     if train.parts == 1:
-        done = _whole(weighting, forward(parts[0].batch), step, device)
+        done = _whole(weigh, forward(parts[0].batch), device)
     else:
-        done = accumulate(model, weighting, parts, group, step=step, forward=forward)
+        done = accumulate(model, weigh, parts, group, forward=forward, shared=shared)
     if not done:
         return False
     if train.clip is not None:
         nn.utils.clip_grad_norm_(model.parameters(), train.clip)
     optimizer.step()
-    weighting.step()
+    weighing.step()
     return True
 
 
-def _whole(weighting: Any, losses: Losses, step: int, device: torch.device) -> bool:
+def _whole(weigh: Weigh, losses: Losses, device: torch.device) -> bool:
     """Gradients of a batch that is not cut; False, without any, where its loss is not finite."""
-    total: Tensor = weighting.total(losses.means(), step=step) + sum(
-        losses.extra.values(), torch.zeros((), device=device)
-    )
-    if not bool(torch.isfinite(total)):
+    extra = sum(losses.extra.values(), torch.zeros((), device=device))
+    counts = {name: losses.labeled[name.split(".", 1)[0]].sum().to(device) for name in losses.values}
+    total = weigh(losses.means(), counts, extra)
+    if total is None:
         return False
-    total.backward()  # type: ignore[no-untyped-call]
+    (total + extra).backward()  # type: ignore[no-untyped-call]
     return True
+
+
+def shared_of(model: Any, weighting: Any) -> Sequence[nn.Parameter]:
+    """The model's shared parameters, where the weighting reads them; RunError where the model names none."""
+    if not getattr(weighting, "reads_shared", False):
+        return ()
+    shared: Sequence[nn.Parameter] = getattr(model, "shared", ())
+    if not shared:
+        raise RunError(
+            "weighting: it compares gradients of shared parameters, and the model has no attribute 'shared' that names "
+            "them; expected one: add it to the model, or choose another weighting"
+        )
+    return shared
 
 
 def _optimizer(parameters: Sequence[nn.Parameter], train: Train) -> torch.optim.Optimizer:
@@ -226,41 +256,47 @@ def _optimizer(parameters: Sequence[nn.Parameter], train: Train) -> torch.optim.
 
 
 def _state(
-    model: nn.Module, weighting: Any, optimizer: torch.optim.Optimizer, step: int, best: Best | None, skipped: int
+    model: nn.Module,
+    weighing: Weighing,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    best: Best | None,
+    skipped: int,
+    bad: int,
 ) -> dict[str, Any]:
     """All that a fit goes on from: the content of training.pt."""
     return {
         "model": model.state_dict(),
-        "weighting": weighting.state_dict(),
+        **weighing.state(step),
         "optimizer": optimizer.state_dict(),
         "step": step,
         "best": None if best is None else {"step": best.step, "score": best.score, "figures": dict(best.figures)},
         "skipped": skipped,
+        "bad": bad,
         "random": torch.get_rng_state(),
-        "random_gpu": torch.cuda.get_rng_state() if _on_gpu(model) else None,
+        "random_gpu": torch.cuda.get_rng_state() if _device(model).type == "cuda" else None,
     }
 
 
 def _begun(
-    path: Place, model: nn.Module, weighting: nn.Module, optimizer: torch.optim.Optimizer, group: Group
+    path: Place, model: nn.Module, weighing: Weighing, optimizer: torch.optim.Optimizer, group: Group
 ) -> dict[str, Any]:
     """Where a fit stands, from its training checkpoint or from nothing: the first process reads it, all load it."""
-    device = next(model.parameters()).device
     found = group.rank == 0 and path.is_file()
-    state = load(path, device, "delete this file and type the same command again") if found else None
+    state = load(path, _device(model), "delete this file and type the same command again") if found else None
     if group.world > 1:
-        state = group.from_first(state or _state(model, weighting, optimizer, 0, None, 0))
+        state = group.from_first(state or _state(model, weighing, optimizer, 0, None, 0, 0))
     if state is None:
-        return {"step": 0, "best": None, "skipped": 0}
+        return {"step": 0, "best": None, "skipped": 0, "bad": 0}
     model.load_state_dict(state["model"])
-    weighting.load_state_dict(state["weighting"])
+    weighing.load(state)
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["random"].cpu())
-    if state["random_gpu"] is not None and _on_gpu(model):
+    if state["random_gpu"] is not None and _device(model).type == "cuda":
         torch.cuda.set_rng_state(state["random_gpu"].cpu())
     state["best"] = None if state["best"] is None else Best(**state["best"])
     return state
 
 
-def _on_gpu(model: nn.Module) -> bool:
-    return next(model.parameters()).device.type == "cuda"
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device

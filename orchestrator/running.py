@@ -146,10 +146,11 @@ def check(experiment: Experiment) -> None:
         place = f"arms.{name}"
         for task, options in own.tasks.items():
             make("task", Component(task, options), f"{place}: tasks.{task}")
-        make("weighting", own.weighting, f"{place}: weighting")
+        weighting = make("weighting", own.weighting, f"{place}: weighting")
         strategy = make("strategy", own.strategy, f"{place}.strategy")
         model = make("model", own.model, f"{place}: model", classes, tuple(own.tasks))
         _check_model(model, own, place)
+        _check_shared(weighting, model, own, place)
         for index in range(max(own.active.cycles, 1)):
             active = strategy.at(index)
             needs = {*active.reads, *(head for view in active.views for head in view.reads)}
@@ -192,6 +193,14 @@ def _check_model(model: Any, own: Experiment, place: str) -> None:
         raise ConfigError(
             f"{place}: the model {own.model.name!r} reads {name!r}, which no data set holds; expected rgb and "
             f"{', '.join(SENSORS)} among its inputs: choose other inputs"
+        )
+
+
+def _check_shared(weighting: Any, model: Any, own: Experiment, place: str) -> None:
+    if getattr(weighting, "reads_shared", False) and not getattr(model, "shared", ()):
+        raise ConfigError(
+            f"{place}: the weighting {own.weighting.name!r} compares gradients of shared parameters, and the model "
+            f"{own.model.name!r} has no attribute 'shared' that names them; add it, or choose another weighting"
         )
 
 

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,7 @@ class Worker:
                 model, weighting, data, job.train, steps=job.steps, seed=job.seed, cycle=job.cycle, folder=folder,
                 judge=judge if first else _unjudged, keep=keep if first else _unkept,
                 progress=self._stepped if first else quiet, group=group,
+                note=partial(write_table, folder / "steps.parquet") if first else fitting.unnoted,
             )  # fmt: skip
         if first:
             (folder / "training.pt").unlink(missing_ok=True)

@@ -17,8 +17,17 @@ MODELS = {
     "hourglass": "tasks.nets.hourglass:Hourglass",
 }
 WEIGHTINGS = {
-    "equal": "tasks.weighting:Equal",
-    "fixed": "tasks.weighting:Fixed",
+    "equal": "tasks.weighting.fixed:Equal",
+    "fixed": "tasks.weighting.fixed:Fixed",
+    "kendall": "tasks.weighting.kendall:Kendall",
+    "kgc": "tasks.weighting.kgc:Kgc",
+    "kgc_plus": "tasks.weighting.kgc:kgc_plus",
+    "kgc_mean": "tasks.weighting.kgc:kgc_mean",
+    "auxnet": "tasks.weighting.auxnet:AuxNet",
+    "log": "tasks.weighting.geometric:log",
+    "gls": "tasks.weighting.geometric:gls",
+    "dwa": "tasks.weighting.dwa:Dwa",
+    "gradnorm": "tasks.weighting.gradnorm:GradNorm",
 }
 ADAPTERS = {
     "streets": "tasks.data.streets:Streets",

@@ -70,13 +70,28 @@ class Weighting(Protocol):
     def total(
         self, losses: Mapping[str, Tensor], *, shared: Sequence[nn.Parameter] = (), step: int = 0, epoch: int = 0
     ) -> Tensor:
-        """The scalar to call backward on; ``losses`` are the means of each "task.part"."""
+        """The scalar to call backward on; ``losses`` are the means of each "task.part", all of them finite."""
         ...
 
     def step(self) -> None:
-        """Called once after backward."""
+        """Called once after the step of the optimiser."""
         ...
 
     def weights(self) -> dict[str, float]:
         """The multiplier that each loss had in the last total()."""
+        ...
+
+
+@runtime_checkable
+class NamedWeighting(Protocol):
+    """What a weighting has, too, that keeps something of each loss: it is told all names, and then what is there.
+
+    Any other weighting gets every loss at every step: 0, connected to the graph, where no image has a label for it.
+    ``total`` changes nothing that lasts; ``step`` does, and is not called where a step is skipped. What ``begin`` makes
+    to be learned joins the optimiser of the network, without weight decay. One with ``reads_shared = True`` gets the
+    ``shared`` parameters of the model in ``total``; its losses can be differentiated by them, and by nothing else.
+    """
+
+    def begin(self, names: Sequence[str]) -> None:
+        """Called once, before the first total() or before a state is loaded, with the names of all losses."""
         ...

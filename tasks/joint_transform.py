@@ -1,7 +1,7 @@
 """An image with all its labels under one transform: nothing changes its form, nothing loses its name.
 
 Objects are known by their id, never by their place in a list. Polygons stay polygons, run-length masks stay run-length
-masks, and the number of keypoints of an object never changes. Source: Sharma et al., seed 000, who send polygons
+masks, and the number of keypoints of an object never changes. Source: Sharma et al. (MultiLabel), who send polygons
 through a keypoint transform; the differences are measured in tests/bench.
 """
 

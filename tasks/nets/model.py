@@ -55,6 +55,12 @@ class MultiTaskNet(nn.Module):
         self.register_buffer("deviation", torch.tensor(IMAGENET_STD), persistent=False)
         self.to(memory_format=torch.channels_last)
 
+    @property
+    def shared(self) -> tuple[nn.Parameter, ...]:
+        """The parameters of the last layers that all heads share: the neck, or the last stage of the backbone."""
+        last = self.neck if any(True for _ in self.neck.parameters()) else _last_stage(self.backbone)
+        return tuple(parameter for parameter in last.parameters() if parameter.requires_grad)
+
     def maps(self, images: Tensor) -> list[Tensor]:
         """The shared maps of ``images [B, 3, H, W]``, RGB 0..1. ValueError where the stride does not divide a side."""
         height, width = images.shape[-2:]
@@ -139,3 +145,11 @@ class MultiTaskNet(nn.Module):
             * ranking_loss(predicted[losses.labeled[task]], losses.of_task(task)[losses.labeled[task]], settings.margin)
             for task, predicted in self._predicted(pooled).items()
         }
+
+
+def _last_stage(body: nn.Module) -> nn.Module:
+    """The last child with parameters; of a list of stages the last one."""
+    children = [child for child in body.children() if any(True for _ in child.parameters())]
+    if not children:
+        return body
+    return _last_stage(children[-1]) if isinstance(children[-1], nn.ModuleList) else children[-1]

@@ -1,4 +1,4 @@
-"""The augmentation of the paper (seed 000): polygons travel through albumentations as keypoints. For comparison only.
+"""The augmentation of the paper (MultiLabel): polygons travel through albumentations as keypoints. For comparison only.
 
 ``as_published`` does what the published script does: the first part of each polygon, albumentations' defaults (points
 outside of the image are dropped), points given back to objects by their old counts, boxes and classes by their place.

@@ -1,5 +1,6 @@
 """A batch in parts: every image once, the mean over all parts, the same steps after a kill."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -74,17 +75,14 @@ def test_parts_carry_on_to_the_same_bits(tmp_path: Path, noisy: bool) -> None:
     with pytest.raises(Stop):
         trained(tmp_path / "cut", train, at_step=stop, noisy=noisy)
     again = trained(tmp_path / "cut", train, noisy=noisy)
-    assert len(again.curve) == 6
+    assert len(again.curve) == (5 if noisy else 6)  # from step 6 on; one of them has the broken image, and is skipped
     assert whole.best == again.best
     for name, value in whole.state().items():
         assert torch.equal(value, again.state()[name]), name
 
 
-class Sum(nn.Module):
-    """The plain sum, which has nothing to learn."""
-
-    def total(self, losses: dict[str, Tensor], *, step: int = 0) -> Tensor:
-        return torch.stack(list(losses.values())).sum()
+def plain_sum(means: Mapping[str, Tensor], counts: Mapping[str, Tensor], extra: Tensor) -> Tensor:
+    return torch.stack(list(means.values())).sum()
 
 
 def parts_of(*pixels: list[float]) -> list[Part]:
@@ -101,7 +99,7 @@ def test_the_mean_is_that_of_the_labeled_images_of_all_parts() -> None:
         labeled = x[:, 0] > 0
         return Losses({"t.a": net(x)[:, 0] * labeled}, {"t": labeled}, {"t.extra": net(x).sum()})
 
-    assert accumulate(net, Sum(), parts_of([8.0, -1.0, -1.0], [1.0, 2.0, 5.0]), Group(), step=0, forward=forward)
+    assert accumulate(net, plain_sum, parts_of([8.0, -1.0, -1.0], [1.0, 2.0, 5.0]), Group(), forward=forward)
     mean, extra = (8 + 1 + 2 + 5) / 4, (6 + 8) / 2
     assert net.weight.grad is not None
     assert float(net.weight.grad) == pytest.approx(mean + extra)
@@ -114,7 +112,7 @@ def test_a_loss_without_any_label_is_zero_and_hurts_nothing() -> None:
         x = batch.images[:, 0, 0]
         return Losses({"t.a": net(x)[:, 0] * 0}, {"t": torch.zeros(len(x), dtype=torch.bool)})
 
-    assert accumulate(net, Sum(), parts_of([1.0], [2.0]), Group(), step=0, forward=forward)
+    assert accumulate(net, plain_sum, parts_of([1.0], [2.0]), Group(), forward=forward)
     assert net.weight.grad is not None
     assert float(net.weight.grad) == 0
 
@@ -127,4 +125,4 @@ def test_a_model_whose_losses_change_their_names_is_refused() -> None:
         return Losses({f"t.{float(value[0].detach())}": value}, {"t": torch.ones(1, dtype=torch.bool)})
 
     with pytest.raises(RunError, match="the names of its losses change"):
-        accumulate(net, Sum(), parts_of([1.0], [2.0]), Group(), step=0, forward=forward)
+        accumulate(net, plain_sum, parts_of([1.0], [2.0]), Group(), forward=forward)

@@ -14,7 +14,7 @@ from orchestrator.errors import RunError
 from orchestrator.fitting import PATIENCE, Best, Data, fit, order, rate_share
 from tasks.recipe import Recipe
 from tasks.types import Batch, Losses, Sample
-from tasks.weighting import Equal
+from tasks.weighting.fixed import Equal
 from tests.toy import CLASSES
 
 

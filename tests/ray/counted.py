@@ -21,7 +21,7 @@ from strategies.uniform import Random
 from tasks.classes import ClassMap
 from tasks.nets.model import MultiTaskNet
 from tasks.nets.presets import small
-from tasks.weighting import Equal
+from tasks.weighting.fixed import Equal
 
 STEP, IMAGE = 0.15, 0.05  # seconds: a step of a fit and a score take longer than they need, so that kills hit them
 

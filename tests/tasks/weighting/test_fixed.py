@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tasks.weighting import Equal, Fixed
+from tasks.weighting.fixed import Equal, Fixed
 
 LOSSES = {"detection.cls": 1.0, "detection.box": 2.0, "segmentation.ce": 4.0}
 

@@ -1,9 +1,11 @@
-"""How several losses become one."""
+"""Sums of losses whose factors are given."""
 
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from tasks.weighting.naming import check_factors, factors_of
 
 
 class Fixed(nn.Module):
@@ -14,8 +16,7 @@ class Fixed(nn.Module):
 
     def __init__(self, factors: dict[str, float]) -> None:
         super().__init__()
-        if wrong := {name: f for name, f in factors.items() if not 0.0 <= f < float("inf")}:
-            raise ValueError(f"weighting.factors: {wrong}; expected finite factors of at least 0")
+        check_factors(factors, "factors")
         self.factors = dict(factors)
         self._last: dict[str, float] = {}
 
@@ -23,13 +24,7 @@ class Fixed(nn.Module):
         self, losses: Mapping[str, Tensor], *, shared: Sequence[nn.Parameter] = (), step: int = 0, epoch: int = 0
     ) -> Tensor:
         """The weighted sum, a scalar. ValueError where a factor names no loss."""
-        named = {part: _names(part) for part in losses}
-        if unknown := set(self.factors) - {name for names in named.values() for name in names}:
-            raise ValueError(f"weighting.factors: {sorted(unknown)} name no loss; the losses are {sorted(losses)}")
-        self._last = {
-            part: next((self.factors[name] for name in names if name in self.factors), 1.0)
-            for part, names in named.items()
-        }
+        self._last = factors_of(self.factors, tuple(losses), "factors")
         return torch.stack([self._last[part] * loss for part, loss in losses.items()]).sum()
 
     def step(self) -> None:
@@ -60,8 +55,3 @@ class Equal(nn.Module):
     def weights(self) -> dict[str, float]:
         """1 for each loss of the last total()."""
         return dict.fromkeys(self._parts, 1.0)
-
-
-def _names(part: str) -> tuple[str, str]:
-    """The names by which a factor may call a loss, the more exact one first."""
-    return part, part.split(".", 1)[0]
