@@ -142,10 +142,11 @@ def polygon_areas(points: NDArray[np.float64], starts: NDArray[np.intp]) -> NDAr
 
     An area depends on its own points alone: sums are in one order, whatever the company and the processor.
     """
+    ends = np.append(starts[1:], len(points))
     following = np.arange(1, len(points) + 1)
-    following[np.append(starts[1:], len(points)) - 1] = starts
+    following[ends - 1] = starts
     # from its first corner: no digits are lost far from the origin
-    x, y = (points - points[starts].repeat(np.diff(starts, append=len(points)), axis=0)).T
+    x, y = (points - points[starts].repeat(ends - starts, axis=0)).T
     found: NDArray[np.float64] = np.abs(np.add.reduceat(x * y[following] - y * x[following], starts)) / 2
     return found
 

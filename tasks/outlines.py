@@ -14,7 +14,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import Polygon, box
 
-from tasks.geometry import Rle, patch_of_rle, polygon_area, polygon_areas, rle_of_patch
+from tasks.geometry import Rle, patch_of_rle, polygon_areas, rle_of_patch
 from tasks.resampling import Resampling
 from tasks.transform import Size, Transform
 
@@ -22,6 +22,7 @@ Ring = NDArray[np.float64]  # [n, 2]
 Box = tuple[float, float, float, float]  # xyxy
 _Flags = NDArray[Any]  # bool
 _SPECK = 1e-6  # px²: parts below are rounding, not shape
+_POLYGON, _EMPTY = 3, Polygon()  # shapely's number of that type; nothing
 _MARGIN = 1e-6  # px: more than rounding moves a point by
 
 
@@ -39,7 +40,7 @@ class _Cut(NamedTuple):
     """A ring that reaches beyond the border."""
 
     parts: tuple[Ring, ...]  # within
-    kept: float  # px² within
+    area: float  # px² of these
     whole: float  # px² of all of it
 
 
@@ -62,7 +63,7 @@ def move_rings(outlines: Sequence[Sequence[Ring]], transform: Transform) -> list
     become several. Where a ring crosses itself, its inside is where an odd number of windings is (as pycocotools fills
     it). Rings that are inside are only moved.
     """
-    rings = [ring for one in outlines for ring in one]
+    rings, counts = [ring for one in outlines for ring in one], [len(one) for one in outlines]
     if not rings:
         return []
     ends = np.cumsum([len(ring) for ring in rings])
@@ -72,15 +73,19 @@ def move_rings(outlines: Sequence[Sequence[Ring]], transform: Transform) -> list
     border = np.array(transform.target[::-1], np.float64)
     inside: _Flags = ((low >= 0) & (high <= border)).all(1)
     beyond: _Flags = ((high <= 0) | (low >= border)).any(1)
+    gone = np.logical_and.reduceat(beyond, np.cumsum([0, *counts[:-1]]))
+    crossing = np.flatnonzero(~(inside | gone.repeat(counts))).tolist()
     moved = [points[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
-    cuts = dict(zip(np.flatnonzero(~inside).tolist(), _cut(moved, ~inside, beyond, transform.target), strict=True))
+    cuts = dict(zip(crossing, _cut([moved[i] for i in crossing], ~beyond[crossing], transform.target), strict=True))
     boxes, areas = np.concatenate([low, high], 1).tolist(), polygon_areas(points, starts).tolist()
     found, numbers = [], iter(range(len(rings)))
-    for one in outlines:
-        own = list(islice(numbers, len(one)))
-        if cuts and any(i in cuts for i in own):
+    for count, is_gone in zip(counts, gone.tolist(), strict=True):
+        own = list(islice(numbers, count))
+        if is_gone:
+            found.append(Shown(None, 0.0, 0.0))
+        elif cuts and any(i in cuts for i in own):
             found.append(_joined([cuts.get(i) or _Cut((moved[i],), areas[i], areas[i]) for i in own]))
-        elif len(own) == 1:
+        elif count == 1:
             found.append(Shown(tuple(boxes[own[0]]), areas[own[0]], 1.0, (moved[own[0]],)))
         else:
             hull = points_box(np.reshape([boxes[i] for i in own], (-1, 2)))
@@ -90,7 +95,9 @@ def move_rings(outlines: Sequence[Sequence[Ring]], transform: Transform) -> list
 
 def move_boxes(boxes: Sequence[Box], transform: Transform) -> list[Shown]:
     """What the target shows of objects of which only a box is known: the hull of its corners, cut at the border."""
-    given = np.array(boxes, np.float64).reshape(-1, 4)
+    if not boxes:
+        return []
+    given = np.array(boxes, np.float64)
     corners = transform.points(given[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2))
     low, high = corners.min(1), corners.max(1)
     border = np.array(transform.target[::-1], np.float64)
@@ -134,28 +141,33 @@ def _share(patch: NDArray[np.bool_], top: int, left: int, pixels: int, transform
 def _joined(cuts: Sequence[_Cut]) -> Shown:
     """What is left of an object of some rings."""
     parts = tuple(part for one in cuts for part in one.parts)
-    kept, whole = sum(one.kept for one in cuts), sum(one.whole for one in cuts)
-    visible = kept / whole if whole > 0 else 0.0
     if not parts:
-        return Shown(None, 0.0, visible)
-    return Shown(points_box(np.concatenate(parts)), sum(polygon_area(part) for part in parts), visible, parts)
+        return Shown(None, 0.0, 0.0)
+    area, whole = sum(one.area for one in cuts), sum(one.whole for one in cuts)
+    return Shown(points_box(np.concatenate(parts)), area, area / whole if whole > 0 else 0.0, parts)
 
 
-def _cut(rings: Sequence[Ring], chosen: _Flags, beyond: _Flags, size: Size) -> list[_Cut]:
-    """The chosen rings cut at the border of an image of H, W; of those beyond it nothing is left."""
-    numbers = np.flatnonzero(chosen).tolist()
-    if not numbers:
+def _cut(rings: Sequence[Ring], reaches: _Flags, size: Size) -> list[_Cut]:
+    """The rings cut at the border of an image of H, W; nothing is left of those that do not reach into it."""
+    if not rings:
         return []
-    shapes: Any = shapely.polygons([shapely.linearrings(rings[i]) for i in numbers])
+    owners = np.arange(len(rings)).repeat([len(ring) for ring in rings])
+    shapes: Any = shapely.polygons(shapely.linearrings(np.concatenate(rings), indices=owners))
     wrong = ~shapely.is_valid(shapes)
     if wrong.any():
         shapes[wrong] = shapely.make_valid(shapes[wrong])
-    whole, reaches = shapely.area(shapes).tolist(), ~beyond[numbers]
-    pieces = iter(shapely.intersection(shapes[reaches], _frame(size)))
+    shown: Any = np.full(len(rings), _EMPTY)
+    shown[reaches] = shapely.intersection(shapes[reaches], _frame(size))
+    areas = shapely.area(shown)
+    whole = (shapely.get_type_id(shown) == _POLYGON) & (shapely.get_num_interior_rings(shown) == 0) & (areas >= _SPECK)
     found = []
-    for area, is_reaching in zip(whole, reaches.tolist(), strict=True):
-        parts = [part for piece in _polygons(next(pieces)) for part in _without_holes(piece)] if is_reaching else []
-        found.append(_Cut(tuple(_ring_of(part) for part in parts), sum(part.area for part in parts), area))
+    rows = zip(shown, areas.tolist(), whole.tolist(), shapely.area(shapes).tolist(), strict=True)
+    for shape, area, is_whole, before in rows:
+        if is_whole:
+            found.append(_Cut((_ring_of(shape),), area, before))
+        else:
+            parts = [part for piece in _polygons(shape) for part in _without_holes(piece)]
+            found.append(_Cut(tuple(_ring_of(part) for part in parts), sum(part.area for part in parts), before))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cached_property
-from math import ceil, floor
+from math import ceil, floor, prod
 from typing import Any, NamedTuple, TypeVar
 
 import cv2
@@ -58,9 +58,9 @@ class Resampling:
     def linear(self, pixels: NDArray[_T]) -> NDArray[_T]:
         """An image ``[H, W, 3]`` (uint8 or float32) in the target; its mean colour where nothing is known."""
         self._check(pixels)
-        fill = _mean_colour(pixels)
         if self._transform.is_exact:
-            return self.nearest(pixels, fill)
+            is_full = self._transform.keeps_all and prod(self._transform.source) == prod(self._transform.target)
+            return self.nearest(pixels, 0 if is_full else _mean_colour(pixels))
         to_edges, to_centres = np.eye(3), np.eye(3)  # OpenCV counts from the centre of the first pixel
         to_edges[:2, 2], to_centres[:2, 2] = 0.5, -0.5
         matrix = to_centres @ self._inverse @ to_edges
@@ -70,7 +70,7 @@ class Resampling:
         found: Any = cv2.warpPerspective(plain, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
         outside: Any = self._outside().view(np.uint8)
         if outside.any():
-            colour: Any = fill.reshape(1, 1, -1)
+            colour: Any = _mean_colour(pixels).reshape(1, 1, -1)
             cv2.copyTo(cv2.copyMakeBorder(colour, 0, height - 1, 0, width - 1, cv2.BORDER_REPLICATE), outside, found)
         return found  # type: ignore[no-any-return]
 
@@ -214,7 +214,7 @@ def _kept(first: int, length: int, limit: int, is_mirrored: bool) -> tuple[slice
 def _turned(values: NDArray[_T], swaps: bool, up: bool, back: bool) -> NDArray[_T]:
     """A map with its axes exchanged, then its rows or columns in the other order, byte for byte."""
     code = (None, 0, 1, -1)[up + 2 * back]
-    width = values.itemsize * int(np.prod(values.shape[2:]))
+    width = values.itemsize * prod(values.shape[2:])
     if width not in _OPENCV or not values.size:
         turned = values.swapaxes(0, 1) if swaps else values
         return turned[:: -1 if up else 1, :: -1 if back else 1]

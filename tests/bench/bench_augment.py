@@ -29,7 +29,7 @@ from tasks.data.joint_coco import read_images
 from tasks.geometry import mask_box, mask_of_rle, rle_of_polygons
 from tasks.joint_transform import JointObject, Limits, Scene, transform_scene
 from tasks.resampling import Resampling
-from tests.bench.paper_route import paper_route
+from tests.bench.paper_route import paper_route, pipeline
 
 ALL = Limits(area=0.0, visible=0.0)
 TURN, ZOOM = 30, 1.4
@@ -107,6 +107,7 @@ def measured(scenes: list[Scene], change: Change) -> dict[str, Tally]:
     for scene in scenes:
         size = scene.image.shape[0], scene.image.shape[1]
         transform, steps = change[0](size), change[1](size)
+        composes = {name: pipeline(steps, name == "paper, as published") for name in ways}
         truth = {one.id: (one, moved_mask(one, transform)) for one in scene.objects}
         for name, tally in ways.items():
             start = process_time()
@@ -114,7 +115,7 @@ def measured(scenes: list[Scene], change: Change) -> dict[str, Tally]:
                 found = (
                     transform_scene(scene, transform, ALL)[0]
                     if name == "joint_transform"
-                    else paper_route(scene, steps, name == "paper, as published")
+                    else paper_route(scene, composes[name], name == "paper, as published")
                 )
             except ValueError:  # albumentations refuses the image
                 tally.refused += 1
