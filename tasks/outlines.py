@@ -40,6 +40,7 @@ class _Cut(NamedTuple):
     """A ring that reaches beyond the border."""
 
     parts: tuple[Ring, ...]  # within
+    box: Box | None  # around these
     area: float  # px² of these
     whole: float  # px² of all of it
 
@@ -71,8 +72,7 @@ def move_rings(outlines: Sequence[Sequence[Ring]], transform: Transform) -> list
     points = transform.points(np.concatenate(rings))
     low, high = np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
     border = np.array(transform.target[::-1], np.float64)
-    inside: _Flags = ((low >= 0) & (high <= border)).all(1)
-    beyond: _Flags = ((high <= 0) | (low >= border)).any(1)
+    inside, beyond = _all((low >= 0) & (high <= border)), ~_all((high > 0) & (low < border))
     gone = np.logical_and.reduceat(beyond, np.cumsum([0, *counts[:-1]]))
     crossing = np.flatnonzero(~(inside | gone.repeat(counts))).tolist()
     moved = [points[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
@@ -84,7 +84,7 @@ def move_rings(outlines: Sequence[Sequence[Ring]], transform: Transform) -> list
         if is_gone:
             found.append(Shown(None, 0.0, 0.0))
         elif cuts and any(i in cuts for i in own):
-            found.append(_joined([cuts.get(i) or _Cut((moved[i],), areas[i], areas[i]) for i in own]))
+            found.append(_joined([cuts.get(i) or _Cut((moved[i],), tuple(boxes[i]), areas[i], areas[i]) for i in own]))
         elif count == 1:
             found.append(Shown(tuple(boxes[own[0]]), areas[own[0]], 1.0, (moved[own[0]],)))
         else:
@@ -103,7 +103,7 @@ def move_boxes(boxes: Sequence[Box], transform: Transform) -> list[Shown]:
     border = np.array(transform.target[::-1], np.float64)
     kept_low, kept_high = low.clip(0, border), high.clip(0, border)
     kept, whole = (kept_high - kept_low).prod(1), (high - low).prod(1)
-    is_left = ((low >= 0) & (high <= border)).all(1) | (kept >= _SPECK)
+    is_left = _all((low >= 0) & (high <= border)) | (kept >= _SPECK)
     visible = np.divide(kept, whole, out=np.ones_like(kept), where=whole > 0)
     kept_boxes = np.concatenate([kept_low, kept_high], 1).tolist()
     rows = zip(is_left.tolist(), kept_boxes, kept.tolist(), visible.tolist(), strict=True)
@@ -135,16 +135,22 @@ def _share(patch: NDArray[np.bool_], top: int, left: int, pixels: int, transform
     return float(((at >= 0) & (at < border)).all(1).mean())
 
 
+def _all(flags: _Flags) -> _Flags:
+    """Whether both x and y are so."""
+    return flags[:, 0] & flags[:, 1]
+
+
 # ---- rings that reach beyond the border -----------------------------------------------------------------------------
 
 
 def _joined(cuts: Sequence[_Cut]) -> Shown:
     """What is left of an object of some rings."""
-    parts = tuple(part for one in cuts for part in one.parts)
-    if not parts:
+    left = [one for one in cuts if one.box is not None]
+    if not left:
         return Shown(None, 0.0, 0.0)
-    area, whole = sum(one.area for one in cuts), sum(one.whole for one in cuts)
-    return Shown(points_box(np.concatenate(parts)), area, area / whole if whole > 0 else 0.0, parts)
+    tight = left[0].box if len(left) == 1 else points_box(np.reshape([one.box for one in left], (-1, 2)))
+    area, whole = sum(one.area for one in left), sum(one.whole for one in cuts)
+    return Shown(tight, area, area / whole if whole > 0 else 0.0, tuple(part for one in left for part in one.parts))
 
 
 def _cut(rings: Sequence[Ring], reaches: _Flags, size: Size) -> list[_Cut]:
@@ -159,16 +165,28 @@ def _cut(rings: Sequence[Ring], reaches: _Flags, size: Size) -> list[_Cut]:
     shown: Any = np.full(len(rings), _EMPTY)
     shown[reaches] = shapely.intersection(shapes[reaches], _frame(size))
     areas = shapely.area(shown)
-    whole = (shapely.get_type_id(shown) == _POLYGON) & (shapely.get_num_interior_rings(shown) == 0) & (areas >= _SPECK)
-    found = []
-    rows = zip(shown, areas.tolist(), whole.tolist(), shapely.area(shapes).tolist(), strict=True)
-    for shape, area, is_whole, before in rows:
-        if is_whole:
-            found.append(_Cut((_ring_of(shape),), area, before))
+    simple = (shapely.get_type_id(shown) == _POLYGON) & (shapely.get_num_interior_rings(shown) == 0) & (areas >= _SPECK)
+    points = shapely.get_coordinates(shown[simple])
+    ends = iter(np.cumsum(shapely.get_num_coordinates(shown[simple])).tolist())
+    found, start = [], 0
+    rows = (simple, shapely.bounds(shown), areas, shapely.area(shapes))
+    for shape, is_simple, bounds, area, whole in zip(shown, *(one.tolist() for one in rows), strict=True):
+        if is_simple:
+            end = next(ends)
+            found.append(_Cut((points[start : end - 1],), tuple(bounds), area, whole))
+            start = end
         else:
-            parts = [part for piece in _polygons(shape) for part in _without_holes(piece)]
-            found.append(_Cut(tuple(_ring_of(part) for part in parts), sum(part.area for part in parts), before))
+            found.append(_cut_in_parts(shape, whole))
     return found
+
+
+def _cut_in_parts(shape: Any, whole: float) -> _Cut:
+    """What shapely left of a ring of ``whole`` px², where it is no plain polygon."""
+    parts = [part for piece in _polygons(shape) for part in _without_holes(piece)]
+    if not parts:
+        return _Cut((), None, 0.0, whole)
+    rings = tuple(shapely.get_coordinates(part)[:-1] for part in parts)
+    return _Cut(rings, points_box(np.concatenate(rings)), sum(part.area for part in parts), whole)
 
 
 @lru_cache(maxsize=64)
@@ -197,9 +215,3 @@ def _without_holes(shape: Polygon) -> Iterator[Polygon]:
     for half in (box(left, bottom, middle, top), box(middle, bottom, right, top)):
         for piece in _polygons(shapely.intersection(shape, half)):
             yield from _without_holes(piece)
-
-
-def _ring_of(shape: Polygon) -> Ring:
-    """The border of a polygon without holes."""
-    ring: Ring = shapely.get_coordinates(shape)[:-1]
-    return ring

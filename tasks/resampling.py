@@ -167,8 +167,9 @@ class Resampling:
         bounds = np.where(falls[::2], bounds[:, ::-1], bounds).reshape(4, 1)  # the edge that is met first, and last
         base = others * (np.arange(rows) + 0.5)
 
-        def crossed(column: _Floats) -> NDArray[np.bool_]:
-            return (slopes * (column + 0.5) + base + shifts >= bounds) ^ falls
+        def crossed(column: _Floats) -> NDArray[Any]:
+            has_crossed: NDArray[Any] = (slopes * (column + 0.5) + base + shifts >= bounds) ^ falls
+            return has_crossed
 
         with np.errstate(over="ignore"):
             place = (bounds - shifts - base) / np.where(slopes == 0, np.finfo(np.float64).tiny, slopes)
@@ -231,6 +232,7 @@ def _mean_colour(pixels: NDArray[_T]) -> NDArray[_T]:
     if pixels.dtype == np.uint8:
         whole: Any = np.ascontiguousarray(pixels)
         sums = np.array(cv2.sumElems(whole)[: pixels.shape[-1]])
-        return (sums / (pixels.size // pixels.shape[-1])).round().astype(pixels.dtype)
-    mean: Any = pixels.reshape(-1, pixels.shape[-1]).mean(0)
+        mean: Any = (sums / (pixels.size // pixels.shape[-1])).round()
+    else:
+        mean = pixels.reshape(-1, pixels.shape[-1]).mean(0)
     return mean.astype(pixels.dtype)  # type: ignore[no-any-return]
