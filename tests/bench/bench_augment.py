@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from tasks import transform as t
 from tasks.data.augmented_images import Original, read_scene
-from tasks.data.joint_coco import read_images
+from tasks.data.combined import CombinedFile
 from tasks.geometry import mask_box, mask_of_rle, rle_of_polygons
 from tasks.joint_transform import JointObject, Limits, Scene, transform_scene
 from tasks.resampling import Resampling
@@ -76,11 +76,10 @@ class Tally:
 
 
 def main(path: Path) -> None:
-    head, entries = read_images(path)
-    categories = {one["id"]: one for one in head["categories"]}
+    file = CombinedFile(path)
+    categories = {one["id"]: one for one in file.categories}
     scenes = [
-        read_scene(Original(path.parent, str(path), image, tuple(objects), categories, None))
-        for image, objects in entries
+        read_scene(Original(path.parent, str(path), image, tuple(objects), categories, None)) for image, objects in file
     ]
     count = sum(len(scene.objects) for scene in scenes)
     points = sum(int((one.keypoints[:, 2] > 0).sum()) for s in scenes for one in s.objects if one.keypoints is not None)
