@@ -26,8 +26,8 @@ from orchestrator.errors import ConfigError, RunError
 from orchestrator.identity import code_fingerprint
 from orchestrator.store import RunFolder, canonical, differences, read_json, write_text
 from tasks.data.augmented_images import Original, check_names, make_copy, read_scene, take_over
-from tasks.data.files import Place, local_file, read_bytes, remove_tree, write_bytes
-from tasks.data.joint_coco import read_images, writing_images
+from tasks.data.combined import CombinedFile, writing_combined
+from tasks.data.files import Place, check_key, local_file, read_bytes, remove_tree, write_bytes
 from tasks.data.splits import drawn_split
 from tasks.recipe import Recipe
 
@@ -150,8 +150,9 @@ def augment(
 
 
 def _make(source: Place, root: Place, folder: Place, order: Order, told: Told, workers: int) -> Counts:
-    head, entries = read_images(source)
-    originals = _originals(source, root, order, head, entries)
+    file = CombinedFile(source)
+    entries = list(file)
+    originals = _originals(file, root, order, entries)
     units = [unit for one in originals for unit in _units(one, folder, order)]
     done, total = 0, sum(unit.images for unit in units)
     for unit in _carried_out(units, workers):
@@ -161,14 +162,15 @@ def _make(source: Place, root: Place, folder: Place, order: Order, told: Told, w
     _sweep(folder)
     if (root / CLASSES).is_file():
         write_bytes(CLASSES, folder, read_bytes(CLASSES, root))
-    with writing_images(folder / NAME, head) as file:
+    with writing_combined(folder / NAME) as written:
+        written.head = file.head
         for unit in units:
             if unit.copies.start == 0:
                 counts.originals += 1
-                file.add(unit.original.image, unit.original.annotations)
+                written.add(unit.original.image, unit.original.annotations)
             for image, annotations in read_json(unit.part):
                 counts.add(image, annotations)
-                file.add(image, [{**one, "id": next(ids, f"{one['id']}_{image['id']}")} for one in annotations])
+                written.add(image, [{**one, "id": next(ids, f"{one['id']}_{image['id']}")} for one in annotations])
     return counts
 
 
@@ -214,29 +216,31 @@ def _refuse_other(folder: Place, made_from: Mapping[str, Any]) -> None:
         raise RunError(f"{folder}: holds files that mtal augment has not made; expected a new folder: choose another")
 
 
-def _originals(
-    source: Place, root: Place, order: Order, head: Mapping[str, Any], entries: Sequence[Entry]
-) -> list[Original]:
+def _originals(file: CombinedFile, root: Place, order: Order, entries: Sequence[Entry]) -> list[Original]:
     """Every image with its split and its scene. ValueError where a copy would have the name or the id of an image."""
     first, names = next(_new_ids(image["id"] for image, _ in entries), None), {one["file_name"] for one, _ in entries}
-    categories = {one["id"]: one for one in head["categories"]}
+    categories = {one["id"]: one for one in file.categories}
     found = []
     for number, (image, annotations) in enumerate(entries):
+        for one_of_it in annotations:
+            check_key(one_of_it, "id", (int, str), f"{file.path}: an annotation of {image['file_name']}")
         scene = str(image.get(order.group) or image["file_name"])
         split = drawn_split(image.get("split", "train"), scene, order.validation, order.test)
         changed = {**image, "split": split, order.group: scene}
         start = None if first is None else first + number * order.copies
-        one = Original(root, str(source), changed, tuple(annotations), categories, start, order.images, order.semantic)
+        one = Original(
+            root, str(file.path), changed, tuple(annotations), categories, start, order.images, order.semantic
+        )
         check_names(one)
         taken = [one.name_of(copy) for copy in range(order.copies) if one.name_of(copy) in names]
         if taken:
             raise ValueError(
-                f"{source}: lists {taken[0]}, which is the name of a copy of {image['file_name']}; expected originals "
-                "alone: give the file from before it was augmented"
+                f"{file.path}: lists {taken[0]}, which is the name of a copy of {image['file_name']}; expected "
+                "originals alone: give the file from before it was augmented"
             )
         found.append(one)
     if len({one.image["file_name"] for one in found}) < len(found):
-        raise ValueError(f"{source}: lists one file_name twice; expected one image for each file: correct the list")
+        raise ValueError(f"{file.path}: lists one file_name twice; expected one image for each file: correct the list")
     return found
 
 

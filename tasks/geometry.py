@@ -19,6 +19,7 @@ Rle = Mapping[str, object]  # {"size": [H, W], "counts": bytes}, column-major ru
 Size = tuple[int, int]  # H, W
 Window = tuple[float, float, float, float]  # x1, y1, x2, y2
 _T = TypeVar("_T", bound=np.generic)
+_GROUPS = 7  # of 5 bits: runs of up to 2^34 px
 
 
 # ---- boxes --------------------------------------------------------------------------------------------------------
@@ -133,8 +134,21 @@ def affine_keypoints(keypoints: Tensor, matrix: Tensor, size: Size) -> Tensor:
 
 def polygon_area(points: NDArray[np.float64]) -> float:
     """The area of a polygon ``[N, 2]`` by the shoelace formula, whichever way round it goes."""
-    x, y = (points - points[0]).T  # from its first corner: no digits are lost far from the origin
-    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
+    return float(polygon_areas(points, np.zeros(1, np.intp))[0])
+
+
+def polygon_areas(points: NDArray[np.float64], starts: NDArray[np.intp]) -> NDArray[np.float64]:
+    """The areas ``[P]`` of polygons whose points stand one after the other in ``[N, 2]``, each from its start on.
+
+    An area depends on its own points alone: sums are in one order, whatever the company and the processor.
+    """
+    ends = np.append(starts[1:], len(points))
+    following = np.arange(1, len(points) + 1)
+    following[ends - 1] = starts
+    # from its first corner: no digits are lost far from the origin
+    x, y = (points - points[starts].repeat(ends - starts, axis=0)).T
+    found: NDArray[np.float64] = np.abs(np.add.reduceat(x * y[following] - y * x[following], starts)) / 2
+    return found
 
 
 def polygon_distance(points: NDArray[np.float64], x: float, y: float) -> float:
@@ -172,11 +186,53 @@ def mask_of_rle(rle: Rle) -> NDArray[np.bool_]:
     Not pycocotools' own decoder, which answers such runs with whatever the memory held.
     """
     height, width = _size_of(rle)
-    counts = rle["counts"]
-    assert isinstance(counts, bytes)
-    runs = _checked_runs(run_lengths(counts), (height, width))
+    runs = _runs_of(rle)
     flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return np.ascontiguousarray(flat.reshape(width, height).T)
+
+
+def patch_of_rle(rle: Rle) -> tuple[NDArray[np.bool_], int, int]:
+    """What a box around a mask holds, ``[h, w]``, and the row and the column that it begins at; ``[0, 0]`` if empty.
+
+    The box is tight where no run crosses from one column to the next, else as high as the image.
+    """
+    height, _ = _size_of(rle)
+    places = np.cumsum(_runs_of(rle))
+    starts, ends = places[: len(places) // 2 * 2 : 2], places[1::2]
+    filled = ends > starts
+    if not filled.any():
+        return np.zeros((0, 0), np.bool_), 0, 0
+    starts, ends = starts[filled], ends[filled]
+    left, right = int(starts[0] // height), int((ends[-1] - 1) // height) + 1
+    top, bottom = 0, height
+    if (starts // height == (ends - 1) // height).all():
+        top, bottom = int((starts % height).min()), int(((ends - 1) % height).max()) + 1
+    steps = np.zeros((right - left) * height + 1, np.int8)
+    steps[starts - left * height] = 1
+    steps[ends - left * height] -= 1
+    columns = steps[:-1].cumsum(dtype=np.int8).view(np.bool_).reshape(right - left, height)
+    return columns[:, top:bottom].T, top, left
+
+
+def rle_of_patch(patch: NDArray[np.bool_], top: int, left: int, size: Size) -> tuple[Rle, int, Window | None]:
+    """The compressed RLE of a mask of H, W that is empty beside a patch ``[h, w]``; its pixels and its tight box."""
+    height, width = size
+    edges = np.zeros((patch.shape[1], patch.shape[0] + 1), np.bool_)  # column by column, as runs go
+    edges[:, :-1] = patch.T
+    edges[:, 1:] ^= patch.T
+    columns, rows = np.nonzero(edges)
+    places = (columns + left) * height + rows + top  # where a run begins, where it ends, ...
+    box = None
+    if len(places):
+        box = float(columns[0] + left), float(rows.min() + top), float(columns[-1] + left + 1), float(rows.max() + top)
+    if patch.shape[0] == height:  # a run may go on in the next column
+        meets = np.flatnonzero(places[1:-1:2] == places[2::2])
+        places = np.delete(places, np.concatenate([2 * meets + 1, 2 * meets + 2]))
+    runs: list[int] = np.diff(places, prepend=0, append=height * width).tolist()
+    rle: Rle = coco_mask.frPyObjects(
+        {"size": list(size), "counts": runs if runs[-1] or len(runs) == 1 else runs[:-1]}, *size
+    )
+    return rle, int((places[1::2] - places[::2]).sum()), box
 
 
 def rle_area(rle: Rle) -> int:
@@ -225,20 +281,23 @@ def run_lengths(counts: bytes) -> list[int]:
     COCO's form: little-endian groups of 5 bits, bit 6 = more follows, sign-extended; from the fourth run on each is the
     difference to the run two before. ValueError when the last number is cut off.
     """
-    runs: list[int] = []
-    value = shift = 0
-    for byte in counts:
-        code = byte - 48
-        value |= (code & 0x1F) << shift
-        shift += 5
-        if not code & 0x20:
-            if code & 0x10:
-                value -= 1 << shift
-            runs.append(value + runs[-2] if len(runs) > 2 else value)
-            value = shift = 0
-    if shift:
+    codes = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero((codes & 0x20) == 0)
+    if not len(ends) or ends[-1] != len(codes) - 1:
+        if not len(codes):
+            return []
         raise ValueError("a mask's counts end inside a number; expected a complete compressed RLE")
-    return runs
+    starts = np.append(0, ends[:-1] + 1)
+    groups = ends - starts + 1
+    if groups.max() > _GROUPS:
+        raise ValueError(f"a mask's counts hold a number of {groups.max()} bytes; expected {_GROUPS} at the most")
+    shifts = 5 * (np.arange(len(codes)) - starts.repeat(groups))
+    runs = np.add.reduceat((codes & 0x1F) << shifts, starts)
+    runs -= ((codes[ends] & 0x10) != 0) * (1 << 5 * groups)
+    for first in (1, 2):
+        runs[first::2] = runs[first::2].cumsum()
+    found: list[int] = runs.tolist()
+    return found
 
 
 def hflip_rles(rles: Sequence[Rle | None]) -> tuple[Rle | None, ...]:
@@ -278,6 +337,12 @@ def resize_nearest(image: NDArray[_T], size: Size) -> NDArray[_T]:
 def _size_of(rle: Rle) -> Size:
     size: Any = rle["size"]
     return int(size[0]), int(size[1])
+
+
+def _runs_of(rle: Rle) -> list[int]:
+    counts = rle["counts"]
+    assert isinstance(counts, bytes)
+    return _checked_runs(run_lengths(counts), _size_of(rle))
 
 
 def _checked_runs(runs: list[int], size: Size) -> list[int]:

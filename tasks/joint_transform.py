@@ -5,20 +5,22 @@ masks, and the number of keypoints of an object never changes. Source: Sharma et
 through a keypoint transform; the differences are measured in tests/bench.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.geometry import Rle
-from tasks.outlines import Box, Ring, clip_rings, corners_of, move_rle, points_box, ring_area
+from tasks.outlines import Box, Ring, Shown, move_boxes, move_rings, move_rle
 from tasks.resampling import Resampling
 from tasks.transform import Transform
 
 IGNORE = 255  # of semantic maps, where nothing is known
 
+FlipPairs = tuple[tuple[int, int], ...]  # keypoints that change places in a mirrored image
 Reason = Literal["outside", "too small", "hardly visible"]
 
 
@@ -31,7 +33,7 @@ class JointObject:
     polygons: tuple[Ring, ...] = ()  # parts [n, 2]
     rle: Rle | None = None  # instead of polygons
     keypoints: NDArray[np.float64] | None = None  # [P, 3] x, y, v
-    flip_pairs: tuple[tuple[int, int], ...] = ()  # keypoints that change places in a mirrored image
+    flip_pairs: FlipPairs = ()
     crowd: bool = False
     area: float = 0.0  # px² of the outline; of the box where there is none
     is_loose: bool = False  # the box is the hull of a turned box, larger than what it holds
@@ -89,68 +91,91 @@ def transform_objects(
     """The objects in the target image, in their order, and those that are not in it any more."""
     kept: list[JointObject] = []
     removed: list[Removed] = []
-    for one in objects:
-        moved, visible = _moved(one, transform, resampling)
-        reason = None if moved is None else _reason(moved, visible, limits)
-        if moved is None:
-            removed.append(Removed(one.id, "too small" if visible > 0 else "outside", visible))
-        elif reason == "hardly visible" and limits.hidden == "crowd":
-            kept.append(replace(moved, crowd=True))
-        elif reason is not None:
-            removed.append(Removed(one.id, reason, visible))
-        else:
-            kept.append(moved)
+    all_points = _moved_keypoints([one.keypoints for one in objects], [one.flip_pairs for one in objects], transform)
+    for one, shown, points in zip(objects, _shown(objects, transform, resampling), all_points, strict=True):
+        reason = _reason(one, shown, limits)
+        is_ignored = reason == "hardly visible" and limits.hidden == "crowd"
+        if shown.box is None or not (reason is None or is_ignored):
+            removed.append(Removed(one.id, reason or "outside", shown.visible))
+            continue
+        kept.append(
+            JointObject(
+                id=one.id,
+                box=shown.box,
+                polygons=shown.parts,
+                rle=shown.rle,
+                keypoints=points,
+                flip_pairs=one.flip_pairs,
+                crowd=one.crowd or is_ignored,
+                area=shown.area,
+                is_loose=one.is_loose or not (one.polygons or one.rle or transform.is_upright),
+            )
+        )
     return tuple(kept), removed
 
 
-def _reason(moved: JointObject, visible: float, limits: Limits) -> Reason | None:
-    if moved.area < limits.area:
-        return "too small"
-    return "hardly visible" if visible < limits.visible and not moved.crowd else None
-
-
-def _moved(one: JointObject, transform: Transform, resampling: Resampling) -> tuple[JointObject | None, float]:
-    """The object with its box and area recomputed from what remains, and the share that remains; None = nothing."""
-    points = None if one.keypoints is None else move_keypoints(one.keypoints, transform, one.flip_pairs)
-    if one.rle is not None:
-        rle, pixels, tight, visible = move_rle(one.rle, transform, resampling)
-        found = None if tight is None else replace(one, box=tight, rle=rle, keypoints=points, area=float(pixels))
-        return found, visible
-    rings = one.polygons or (corners_of(one.box),)
-    whole = tuple(transform.points(ring) for ring in rings)
-    if not one.polygons:  # a box alone: the hull of its corners, cut at the border
-        whole = (corners_of(points_box(whole[0])),)
-    parts, visible = clip_rings(whole, transform.target)
-    if not parts:
-        return None, visible
-    found = replace(
-        one,
-        box=points_box(np.concatenate(parts)),
-        polygons=parts if one.polygons else (),
-        keypoints=points,
-        area=sum(ring_area(part) for part in parts),
-        is_loose=one.is_loose or not (one.polygons or transform.is_upright),
+def _shown(objects: Sequence[JointObject], transform: Transform, resampling: Resampling) -> Iterator[Shown]:
+    """What is left of each object; the rings of all of them move together, and so do the boxes."""
+    masked = [one.rle is not None for one in objects]
+    rings = iter(
+        move_rings([o.polygons for o, m in zip(objects, masked, strict=True) if o.polygons and not m], transform)
     )
-    return found, visible
+    boxes = iter(move_boxes([o.box for o, m in zip(objects, masked, strict=True) if not (o.polygons or m)], transform))
+    for one in objects:
+        if one.rle is not None:
+            yield move_rle(one.rle, transform, resampling)
+        else:
+            yield next(rings if one.polygons else boxes)
 
 
-def move_keypoints(
-    keypoints: NDArray[np.float64], transform: Transform, flip_pairs: Sequence[tuple[int, int]]
-) -> NDArray[np.float64]:
+def _reason(one: JointObject, shown: Shown, limits: Limits) -> Reason | None:
+    if shown.box is None:
+        return "too small" if shown.visible > 0 else "outside"
+    if shown.area < limits.area:
+        return "too small"
+    return "hardly visible" if shown.visible < limits.visible and not one.crowd else None
+
+
+def move_keypoints(keypoints: NDArray[np.float64], transform: Transform, flip_pairs: FlipPairs) -> NDArray[np.float64]:
     """Keypoints ``[P, 3]`` in the target: the same number; those that leave the image become (0, 0, 0).
 
     Inside is 0 <= x < W and 0 <= y < H; where no pixel is lost, a point on the far border stays too, so that a mirror
     loses none. In a mirrored image the points of ``flip_pairs`` change places.
     """
-    height, width = transform.target
-    xy, v = transform.points(keypoints[:, :2]), keypoints[:, 2]
-    below = xy <= (width, height) if transform.keeps_all else xy < (width, height)
-    inside = ((xy >= 0) & below).all(1)
-    moved = np.concatenate([xy, v[:, None]], 1) * (inside & (v > 0))[:, None]
-    if transform.mirrors:
-        order = np.arange(len(moved))
-        for left, right in flip_pairs:
-            order[left], order[right] = right, left
-        moved = moved[order]
-    result: NDArray[np.float64] = moved + 0.0  # no minus zeros
-    return result
+    found = _moved_keypoints([keypoints], [flip_pairs], transform)[0]
+    assert found is not None
+    return found
+
+
+def _moved_keypoints(
+    keypoints: Sequence[NDArray[np.float64] | None], flip_pairs: Sequence[FlipPairs], transform: Transform
+) -> list[NDArray[np.float64] | None]:
+    """The keypoints of many objects, moved together."""
+    given = [one for one in keypoints if one is not None]
+    if not given:
+        return [None] * len(keypoints)
+    before, border = np.concatenate(given), np.array(transform.target[::-1], np.float64)
+    moved = np.empty(before.shape, np.float64)
+    moved[:, :2], moved[:, 2] = transform.points(before[:, :2]), before[:, 2]
+    xy = moved[:, :2]
+    below = xy <= border if transform.keeps_all else xy < border
+    moved *= (((xy >= 0) & below).all(1) & (before[:, 2] > 0))[:, None]
+    moved += 0.0  # no minus zeros
+    mirrors, end = transform.mirrors, 0
+    found: list[NDArray[np.float64] | None] = []
+    for one, pairs in zip(keypoints, flip_pairs, strict=True):
+        if one is None:
+            found.append(None)
+            continue
+        start, end = end, end + len(one)
+        found.append(moved[start:end][_mirrored(len(one), pairs)] if mirrors and pairs else moved[start:end])
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _mirrored(count: int, flip_pairs: FlipPairs) -> NDArray[np.intp]:
+    """The order of keypoints in the mirrored image."""
+    order = np.arange(count)
+    for left, right in flip_pairs:
+        order[left], order[right] = right, left
+    return order

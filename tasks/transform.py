@@ -6,6 +6,7 @@ Continuous edges everywhere, as in ``geometry``: pixel (i, j) covers ``[j, j + 1
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import cos, radians, sin, tan
 
 import numpy as np
@@ -37,7 +38,7 @@ class Transform:
         """Whether left and right change places (the orientation of the plane is reversed)."""
         return bool(np.linalg.det(self.matrix) < 0)
 
-    @property
+    @cached_property
     def is_affine(self) -> bool:
         """Whether parallel lines stay parallel."""
         return np.array_equal(self.matrix[2], (0.0, 0.0, 1.0))
@@ -48,7 +49,7 @@ class Transform:
         linear = self.matrix[:2, :2]
         return self.is_affine and bool((linear == 0).sum() == 2)
 
-    @property
+    @cached_property
     def is_exact(self) -> bool:
         """Whether every pixel goes to exactly one pixel: mirrors, quarter turns, shifts and cuts by whole pixels."""
         return self.is_upright and bool((np.abs(self.matrix[:2, :2]) <= 1).all() and _whole(self.matrix))
@@ -61,9 +62,15 @@ class Transform:
         return self.is_exact and bool((corners >= 0).all() and (corners <= self.target[::-1]).all())
 
     def points(self, xy: Points) -> Points:
-        """Points ``[..., 2]`` in the target."""
-        mapped = xy @ self.matrix[:, :2].T + self.matrix[:, 2]
-        found: Points = mapped[..., :2] if self.is_affine else mapped[..., :2] / mapped[..., 2:]
+        """Points ``[..., 2]`` in the target; where one goes depends neither on its company nor on the processor."""
+        x, y = xy[..., 0], xy[..., 1]
+        found = np.empty(xy.shape, np.float64)
+        for axis in (0, 1):
+            a, b, c = self.matrix[axis].tolist()
+            found[..., axis] = x * a + y * b + c  # a matrix product would add as its library and its size have it
+        if not self.is_affine:
+            a, b, c = self.matrix[2].tolist()
+            found /= (x * a + y * b + c)[..., None]
         return found
 
     def scaled(self, source: Size, target: Size) -> "Transform":

@@ -1,16 +1,11 @@
 """Annotations of the combined COCO file as joint objects, and back: what they hold beside geometry travels along."""
 
-import json
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tasks.data.coco import read_coco
 from tasks.data.combined import flip_pairs
-from tasks.data.files import Place, check_key, staged
 from tasks.geometry import Rle, rle_of, run_lengths
 from tasks.joint_transform import JointObject
 from tasks.outlines import Ring, corners_of, points_box
@@ -18,66 +13,6 @@ from tasks.transform import Size, Transform
 
 _DECIMALS = 6  # of a pixel: what is read with fewer comes back the same from two mirrors
 Annotation = Mapping[str, Any]
-
-
-# ---- the file: read and written here, until the writer of the combined file does it --------------------------------
-
-
-def read_images(path: Place) -> tuple[dict[str, Any], list[tuple[dict[str, Any], list[dict[str, Any]]]]]:
-    """The other keys of a combined COCO file, and each image with its annotations, both in the order of the file.
-
-    ValueError names the entry that cannot be used, and what was expected.
-    """
-    content = read_coco(path)
-    images, annotations = content.pop("images"), content.pop("annotations")
-    known = {one["id"] for one in content["categories"]}
-    found: dict[Any, list[dict[str, Any]]] = {one["id"]: [] for one in images}
-    if len(found) < len(images):
-        raise ValueError(f"{path}: two images have one id; expected one id each: correct the file")
-    for i, one in enumerate(annotations):
-        check_key(one, "id", (int, str), f"{path}: annotations[{i}]")
-        if one["category_id"] not in known:
-            raise ValueError(
-                f"{path}: annotation {one['id']} is of category {one['category_id']}; expected the id of one of "
-                "categories: add it"
-            )
-        found[one["image_id"]].append(one)
-    return content, [(one, found[one["id"]]) for one in images]
-
-
-class ImageWriter:
-    """Adds images with their annotations to a combined COCO file."""
-
-    def __init__(self, images: Any, annotations: Any) -> None:
-        self._streams, self._begun = (images, annotations), [False, False]
-
-    def add(self, image: Mapping[str, Any], annotations: Sequence[Annotation]) -> None:
-        """One more image and its annotations."""
-        for i, entries in enumerate(([image], annotations)):
-            for entry in entries:
-                self._streams[i].write(",\n" if self._begun[i] else "\n")
-                self._streams[i].write(json.dumps(entry, allow_nan=False, separators=(",", ":")))
-                self._begun[i] = True
-
-
-@contextmanager
-def writing_images(path: Place, head: Mapping[str, Any]) -> Iterator[ImageWriter]:
-    """What writes a combined COCO file: it is there, whole, when the block ends well. Little is held in memory."""
-    with staged(path) as draft:
-        spool = draft.with_name(f"{draft.name}.spool")
-        try:
-            with draft.open("w", encoding="utf-8") as images, spool.open("w+", encoding="utf-8") as annotations:
-                images.write(json.dumps(dict(head), allow_nan=False)[:-1] + (', "images":[' if head else '"images":['))
-                yield ImageWriter(images, annotations)
-                images.write('\n],\n"annotations":[')
-                annotations.seek(0)
-                shutil.copyfileobj(annotations, images, 1 << 20)
-                images.write("\n]}\n")
-        finally:
-            spool.unlink(missing_ok=True)
-
-
-# ---- one annotation -------------------------------------------------------------------------------------------------
 
 
 def joint_object(one: Annotation, category: Mapping[str, Any], size: Size, where: str) -> JointObject:

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from tasks import transform as t
 from tasks.data.augmented_images import Original, read_scene
-from tasks.data.joint_coco import read_images
+from tasks.data.combined import CombinedFile
 from tasks.geometry import mask_box, mask_of_rle, rle_of_polygons
 from tasks.joint_transform import JointObject, Limits, Scene, transform_scene
 from tasks.resampling import Resampling
-from tests.bench.paper_route import paper_route
+from tests.bench.paper_route import paper_route, pipeline
 
 ALL = Limits(area=0.0, visible=0.0)
 TURN, ZOOM = 30, 1.4
@@ -76,11 +76,10 @@ class Tally:
 
 
 def main(path: Path) -> None:
-    head, entries = read_images(path)
-    categories = {one["id"]: one for one in head["categories"]}
+    file = CombinedFile(path)
+    categories = {one["id"]: one for one in file.categories}
     scenes = [
-        read_scene(Original(path.parent, str(path), image, tuple(objects), categories, None))
-        for image, objects in entries
+        read_scene(Original(path.parent, str(path), image, tuple(objects), categories, None)) for image, objects in file
     ]
     count = sum(len(scene.objects) for scene in scenes)
     points = sum(int((one.keypoints[:, 2] > 0).sum()) for s in scenes for one in s.objects if one.keypoints is not None)
@@ -107,6 +106,7 @@ def measured(scenes: list[Scene], change: Change) -> dict[str, Tally]:
     for scene in scenes:
         size = scene.image.shape[0], scene.image.shape[1]
         transform, steps = change[0](size), change[1](size)
+        composes = {name: pipeline(steps, name == "paper, as published") for name in ways}
         truth = {one.id: (one, moved_mask(one, transform)) for one in scene.objects}
         for name, tally in ways.items():
             start = process_time()
@@ -114,7 +114,7 @@ def measured(scenes: list[Scene], change: Change) -> dict[str, Tally]:
                 found = (
                     transform_scene(scene, transform, ALL)[0]
                     if name == "joint_transform"
-                    else paper_route(scene, steps, name == "paper, as published")
+                    else paper_route(scene, composes[name], name == "paper, as published")
                 )
             except ValueError:  # albumentations refuses the image
                 tally.refused += 1

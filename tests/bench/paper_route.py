@@ -17,7 +17,17 @@ from tasks.joint_transform import JointObject, Scene
 from tasks.outlines import Ring, points_box
 
 
-def paper_route(scene: Scene, steps: Sequence[Any], as_published: bool) -> Scene:
+def pipeline(steps: Sequence[Any], as_published: bool) -> Any:
+    """The steps as the route uses them."""
+    return A.Compose(
+        list(steps),
+        bbox_params=A.BboxParams("coco", label_fields=["ids"], clip=not as_published),
+        keypoint_params=A.KeypointParams("xy", remove_invisible=as_published),
+        seed=0,
+    )
+
+
+def paper_route(scene: Scene, compose: Any, as_published: bool) -> Scene:
     """The changed scene by albumentations; objects are known by the id that the route gives them."""
     objects = [one for one in scene.objects if one.polygons]  # run-length masks have no vertices to send
     parts = [
@@ -26,13 +36,7 @@ def paper_route(scene: Scene, steps: Sequence[Any], as_published: bool) -> Scene
     points = [one.keypoints if one.keypoints is not None else np.zeros((0, 3)) for one in objects]
     sent = np.concatenate([*(ring for _, ring in parts), *(p[:, :2] for p in points), np.zeros((0, 2))])
     boxes = [_xywh(one, scene) for one in objects]
-    compose = A.Compose(
-        list(steps),
-        bbox_params=A.BboxParams("coco", label_fields=["ids"], clip=not as_published),
-        keypoint_params=A.KeypointParams("xy", remove_invisible=as_published),
-        seed=0,
-    )
-    made = compose(image=scene.image, bboxes=boxes, ids=list(range(len(objects))), keypoints=sent.tolist())
+    made = compose(image=scene.image, bboxes=boxes, ids=list(range(len(objects))), keypoints=sent)
     back = np.reshape(np.asarray(made["keypoints"], np.float64), (-1, 2))
     ids = [int(one) for one in made["ids"]]
     found = []

@@ -7,6 +7,8 @@ from pycocotools import mask as coco_mask
 
 from tasks import geometry as g
 
+RNG = np.random.default_rng(0)
+
 
 def test_box_forms_and_areas() -> None:
     boxes = torch.tensor([[[10.0, 20, 30, 60]], [[5, 5, 5, 9]]])
@@ -160,3 +162,30 @@ def test_polygons_and_points() -> None:
     assert g.mask_distance(mask, 1, 1) == np.inf
     mask[4:6, 4:6] = True
     assert [g.mask_distance(mask, *point) for point in ((4.5, 5.5), (6, 6), (9, 10), (1, 5))] == [0, 0, 5, 3]
+
+
+def test_areas_of_many_are_areas_of_each() -> None:
+    rings = [RNG.uniform(-50, 900, (n, 2)) for n in (3, 40, 4, 9)]
+    areas = g.polygon_areas(np.concatenate(rings), np.array([0, 3, 43, 47]))
+    assert areas.tolist() == [g.polygon_area(ring) for ring in rings]
+
+
+@pytest.mark.parametrize("full", [0.0, 0.05, 0.6, 1.0])
+def test_a_patch_is_its_mask(full: float) -> None:
+    for _ in range(20):
+        mask = RNG.random((17, 23)) < full
+        mask[:, 5:8] |= RNG.random() < 0.3  # runs that go on in the next column
+        rle = g.rle_of_mask(mask)
+        patch, top, left = g.patch_of_rle(rle)
+        again = np.zeros_like(mask)
+        again[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
+        assert np.array_equal(again, mask)
+        assert g.rle_of_patch(patch, top, left, mask.shape) == (rle, mask.sum(), g.mask_box(mask))
+
+
+def test_runs_of_no_image_are_refused() -> None:
+    with pytest.raises(ValueError, match="a number of 8 bytes; expected 7 at the most"):
+        g.run_lengths(b"oooooooo0"[1:])
+    with pytest.raises(ValueError, match="end inside a number"):
+        g.run_lengths(b"0o")
+    assert g.run_lengths(b"") == []

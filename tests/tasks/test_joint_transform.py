@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tasks import transform as t
-from tasks.geometry import mask_box, mask_of_rle, rle_of_mask, rle_of_polygons
+from tasks.geometry import mask_box, mask_of_rle, polygon_area, rle_of_mask, rle_of_polygons
 from tasks.joint_transform import JointObject, Limits, Scene, move_keypoints, transform_scene
-from tasks.outlines import corners_of, points_box, ring_area
+from tasks.outlines import corners_of, points_box
 from tasks.recipe import Recipe
 
 SIZE = (100, 200)
@@ -20,7 +20,7 @@ POINTS = np.array([(12, 12, 2), (28, 18, 1), (0, 0, 0)], np.float64)
 
 
 def thing(ring: NDArray[np.float64], **more: object) -> JointObject:
-    one = JointObject(id=7, box=points_box(ring), polygons=(ring,), area=ring_area(ring))
+    one = JointObject(id=7, box=points_box(ring), polygons=(ring,), area=polygon_area(ring))
     return replace(one, **more)  # type: ignore[arg-type]
 
 
@@ -186,7 +186,7 @@ def test_whatever_is_drawn_labels_hold_together(seed: int) -> None:
             assert one.area == mask.sum()
         else:
             assert one.box == points_box(np.concatenate(one.polygons))
-            assert one.area == pytest.approx(sum(ring_area(ring) for ring in one.polygons))
+            assert one.area == pytest.approx(sum(polygon_area(ring) for ring in one.polygons))
             tight = mask_box(drawn(one, change.target))
             cut = x1 == 0 or y1 == 0 or x2 == width or y2 == height  # a cut may leave a tip thinner than a pixel
             assert tight is not None or one.area < 10

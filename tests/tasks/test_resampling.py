@@ -102,3 +102,26 @@ def test_the_number_of_threads_changes_nothing() -> None:
 def test_maps_of_another_size_are_refused() -> None:
     with pytest.raises(ValueError, match=r"a map is of \(3, 3\) px; expected \(24, 40\)"):
         Resampling(CHANGES["turn"]).nearest(np.zeros((3, 3), np.uint8), 0)
+
+
+@pytest.mark.parametrize("change", [*CHANGES.values(), t.mirrored(SIZE), t.quarter_turned(SIZE, 3)])
+def test_a_patch_is_the_map_that_holds_it(change: t.Transform) -> None:
+    values, whole = PIXELS[5:14, 7:30, 0], np.zeros(SIZE, np.uint8)
+    whole[5:14, 7:30] = values
+    found, place = Resampling(change).patch(values, 5, 7)
+    again = np.zeros(change.target, np.uint8)
+    again[place.top : place.bottom, place.left : place.right] = found
+    assert found.shape == place.size
+    assert np.array_equal(again, Resampling(change).nearest(whole, 0))
+
+
+@pytest.mark.parametrize("kind", [np.bool_, np.uint8, np.int64, np.float32])
+@pytest.mark.parametrize("channels", [(), (2,), (5,)])
+def test_exact_changes_move_any_kind_of_value(kind: type, channels: tuple[int, ...]) -> None:
+    values = RNG.integers(0, 2, (*SIZE, *channels)).astype(kind)
+    for k in range(4):
+        found = Resampling(t.quarter_turned(SIZE, k)).nearest(values, 0)
+        assert found.dtype == kind
+        assert np.array_equal(found, np.rot90(values, -k))
+    both = Resampling(t.quarter_turned(SIZE, 1).then(t.mirrored(SIZE[::-1])).then(t.cropped(SIZE[::-1], -1, 3, (4, 9))))
+    assert np.array_equal(both.nearest(values, 0)[:, 1:], values.swapaxes(0, 1)[3:7, :8])

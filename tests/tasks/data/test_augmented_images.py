@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 from tasks.data.augmented_images import Original, check_names, make_copy, read_scene, take_over
-from tasks.data.joint_coco import read_images
+from tasks.data.combined import CombinedFile
 from tasks.recipe import Recipe
 from tests.data.joint import CATEGORIES, write_joint
 
 
 def original(root: Path, kind: str = "png", **changes: Any) -> Original:
     path = write_joint(root, kind)
-    image, annotations = read_images(path)[1][0]
+    image, annotations = next(iter(CombinedFile(path)))
     categories = {int(str(one["id"])): one for one in CATEGORIES}
     return Original(root, str(path), {**image, **changes}, tuple(annotations), categories, 100)
 

@@ -1,17 +1,14 @@
 """Annotations go into joint objects and come back in their form, with all that they held."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from pycocotools.coco import COCO
 
-from tasks.data.joint_coco import annotation_of, joint_object, read_images, writing_images
+from tasks.data.joint_coco import annotation_of, joint_object
 from tasks.joint_transform import Limits, transform_objects
 from tasks.resampling import Resampling
 from tasks.transform import Transform, identity, mirrored
-from tests.data.joint import CATEGORIES, HEIGHT, WIDTH, joint_annotations, write_joint
+from tests.data.joint import CATEGORIES, HEIGHT, WIDTH, joint_annotations
 
 SIZE = (HEIGHT, WIDTH)
 BY_ID = {one["id"]: one for one in CATEGORIES}
@@ -64,39 +61,3 @@ def test_a_mirror_moves_all_of_it_and_twice_gives_it_back() -> None:
 def test_bad_annotations_are_named(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         joint_object({**joint_annotations(1)[0], **change}, CATEGORIES[0], SIZE, "x.json")
-
-
-def test_a_file_is_read_and_written_image_by_image(tmp_path: Path) -> None:
-    path = write_joint(tmp_path)
-    head, entries = read_images(path)
-    assert [len(annotations) for _, annotations in entries] == [4, 4, 4, 4]
-    copy = tmp_path / "copy.json"
-    with writing_images(copy, head) as file:
-        for image, annotations in entries:
-            file.add(image, annotations)
-    assert json.loads(copy.read_text()) == json.loads(path.read_text())
-    assert len(COCO(str(copy)).anns) == 16
-    assert not list(tmp_path.glob("*.spool")) + list(tmp_path.glob(".*"))
-
-
-def test_an_empty_file_is_written_whole(tmp_path: Path) -> None:
-    with writing_images(tmp_path / "a.json", {}):
-        pass
-    assert json.loads((tmp_path / "a.json").read_text()) == {"images": [], "annotations": []}
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda c: c["annotations"][0].pop("id"), r"annotations\[0\]: has the keys .*; expected 'id'"),
-        (lambda c: c["annotations"][0].update(category_id=99), "annotation 10 is of category 99"),
-        (lambda c: c["images"].append(c["images"][0]), "two images have one id"),
-    ],
-)
-def test_bad_files_are_named(tmp_path: Path, change: Any, message: str) -> None:
-    path = write_joint(tmp_path)
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=message):
-        read_images(path)
