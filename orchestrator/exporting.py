@@ -182,7 +182,8 @@ def head_of(manifest: Manifest, keypoints: Sequence[Sequence[int]]) -> dict[str,
             pairs = [[own.index(a), own.index(b)] for a, b in classes.flip_pairs if a in own and b in own]
             prefix = f"{name}."
             names = [classes.keypoints[i].removeprefix(prefix) for i in own]
-            one |= {"keypoints": names, "skeleton": [], "flip_pairs": pairs}
+            lines = [[own.index(a) + 1, own.index(b) + 1] for a, b in classes.skeleton if a in own and b in own]
+            one |= {"keypoints": names, "skeleton": lines, "flip_pairs": pairs}
         categories.append(one)
     values = [
         {"id": value, "name": "ignore", "ignore": True}
