@@ -135,7 +135,7 @@ def _draw_box(draw: ImageDraw.ImageDraw, one: Shape, width: int) -> None:
         return
     x0, y0, x1, y1 = one.box
     for start, end, is_flat in ((x0, x1, True), (y0, y1, False)):
-        for at in np.arange(start, end, 8):
+        for at in np.arange(start, end, 10):
             stop = min(at + 4, end)
             for side in (y0, y1) if is_flat else (x0, x1):
                 line = (at, side, stop, side) if is_flat else (side, at, side, stop)
@@ -195,10 +195,10 @@ def draw_classes(
     ``names``: written on the largest regions, where the picture has room for it.
     """
     size = (picture.shape[1], picture.shape[0])
-    found = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+    found = np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), np.uint8)
     table = np.zeros((256, 3), np.uint8)
     table[: len(colors)] = np.array(colors, np.uint8).reshape(-1, 3)
-    mixed = (0.38 * picture + 0.62 * table[found]).astype(np.uint8)
+    mixed: Pixels = (0.38 * picture + 0.62 * table[found]).astype(np.uint8)
     unknown = found >= len(colors)
     mixed[unknown] = (0.5 * grey_of(picture)[unknown] + 100).astype(np.uint8)
     if names and size[0] >= 240:
@@ -221,7 +221,7 @@ def _named_regions(picture: Pixels, labels: NDArray[np.uint8], names: Sequence[s
         for part in [i for i in range(1, count) if stats[i, cv2.CC_STAT_AREA] >= 0.012 * labels.size]:
             inside = np.pad((parts == part).astype(np.uint8), 1)
             depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)
-            y, x = (int(v) - 1 for v in np.unravel_index(int(depth.argmax()), depth.shape))
+            y, x = (float(v) - 1 for v in np.unravel_index(int(depth.argmax()), depth.shape))
             half = draw.textlength(names[label], font=font(12)) / 2
             if depth.max() >= 7:
                 x = max(half + 2, min(x, sheet.width - half - 2))
@@ -306,6 +306,22 @@ def sheet_of(tiles: Sequence[Tile], title: str, value: str = "", details: str = 
             _draw_legend(draw, legends[i], left, top + LINE + high + 4)
         top += LINE + high + depth + GAP
     return encoded(sheet, "PNG", compress_level=3)
+
+
+def draw_sentence(text: str, size: tuple[int, int]) -> Pixels:
+    """Words in a frame of width, height, in as many lines as there is room for."""
+    sheet = Image.new("RGB", size, (255, 245, 224))
+    draw = ImageDraw.Draw(sheet)
+    draw.rectangle((0, 0, size[0] - 1, size[1] - 1), outline=(208, 135, 0), width=2)
+    room, line, top = size[0] - 2 * GAP, "", GAP
+    for word in [*text.split(), ""]:
+        longer = f"{line} {word}".strip()
+        if word and draw.textlength(longer, font=font(13)) <= room:
+            line = longer
+            continue
+        draw.text((GAP, top), fitted(draw, line, 13, room), INK, font(13))
+        line, top = word, top + LINE
+    return np.asarray(sheet)
 
 
 def encoded(sheet: Image.Image, form: str, **options: int) -> bytes:

@@ -41,6 +41,10 @@ VERBS = {  # a new verb, argument or option is added here on purpose, and to the
     ],
     "report": ["folder"],
     "export": ["form", "source", "--out", "--splits", "--arm", "--seed", "--prefix"],
+    "show": [
+        *("source", "--set", "--split", "--count", "--draw", "--ids", "--task", "--out", "--images", "--arm", "--seed"),
+        *("--cycle", "--checkpoint"),
+    ],
     "augment": [
         *("source", "folder", "--root", "--images", "--semantic", "--copies", "--config", "--set", "--split"),
         *("--group", "--validation", "--test", "--seed", "--workers"),
