@@ -63,6 +63,9 @@ class Page(HTMLParser):
         if tag == "img":
             self.sources.append(dict(attrs)["src"])
 
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""
+
     def handle_data(self, data: str) -> None:
         if self.inside:
             self.text[self.inside][-1] += data
