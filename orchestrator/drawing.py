@@ -107,11 +107,11 @@ def draw_shapes(
     draw = ImageDraw.Draw(sheet)
     for one in order:
         _draw_box(draw, one, 2 if sheet.width >= 200 else 1)
+    for one in order:
+        _draw_points(draw, one, skeleton, names, 1.0 if sheet.width >= 400 else 0.6)
     taken: list[tuple[float, float, float, float]] = []
     for one in reversed(order) if sheet.width >= 200 else ():
         _draw_name(draw, one, sheet.size, taken)
-    for one in order:
-        _draw_points(draw, one, skeleton, names, 1.0 if sheet.width >= 400 else 0.6)
     return np.asarray(sheet)
 
 

@@ -115,7 +115,8 @@ def _beside(manifest: Manifest, rows: NDArray[np.int64], tasks: Collection[str])
     """How many pictures an image has, at most: of its objects, its semantic map and its depth."""
     maps = [task for task in ("segmentation", "depth") if task in tasks]
     table = manifest.take(rows, maps)
-    return max(1, any(task in tasks for task in OF_OBJECTS) + sum(table[m].null_count < len(rows) for m in maps))
+    with_maps = [name for name in maps if table[name].null_count < len(rows)]
+    return max(1, any(task in tasks for task in OF_OBJECTS) + len(with_maps))
 
 
 def _width(images: int, tiles: int) -> tuple[int, str]:

@@ -106,7 +106,7 @@ def test_what_an_arm_has_bought(tiny_run: Path) -> None:
     for cycle in (None, 0, 1, 2):
         with opened(run, run, arm=Bought("boxmask", 0, cycle)) as source:
             sizes[cycle] = len(source.rows)
-            assert all(one == {"detection", "segmentation"} for one in source.tasks_of(source.rows))
+            assert all(one == frozenset({"detection", "segmentation"}) for one in source.tasks_of(source.rows))
     assert sizes == {None: 10, 0: 6, 1: 2, 2: 2}
     with opened(run, run) as source:
         assert len(source.rows) == 26

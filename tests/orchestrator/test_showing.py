@@ -11,7 +11,7 @@ from PIL import Image
 
 from orchestrator import showing
 from orchestrator.errors import ConfigError
-from orchestrator.label_sources import opened
+from orchestrator.label_sources import Bought, opened
 from orchestrator.showing import PAGE_BYTES, Shown, Wish, show
 from tasks.classes import ClassMap
 from tasks.data.manifest import ObjectRecord, Record, write_manifest
@@ -54,7 +54,9 @@ class Page(HTMLParser):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.text, self.sources, self.inside = {"code": [""], "p": [""], "figcaption": [""]}, [], ""
+        self.text: dict[str, list[str]] = {}
+        self.sources: list[str | None] = []
+        self.inside = ""
         self.feed(path.read_text())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -147,3 +149,16 @@ def test_bad_wishes_are_one_sentence_and_leave_nothing(
         written(prepared, tmp_path / out, **wish)
     assert "\n" not in str(error.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.html", "set"]
+
+
+def test_predictions_of_a_checkpoint_stand_beside_what_an_arm_has_bought(tiny_run: Path, tmp_path: Path) -> None:
+    run = str(tiny_run / "runs" / "tiny")
+    wish = Wish(2, checkpoint=next((tiny_run / "runs" / "tiny" / "reference").rglob("model.pt")))
+    with opened(run, run, arm=Bought("boxmask", 0, 1)) as source:
+        assert show(source, wish, tmp_path / "page.html", lambda *told: None).images == 2
+    text = (tmp_path / "page.html").read_text()
+    assert (
+        text.count('<p class="caption">predicted detection') == text.count('<p class="caption">classes of pixels') == 2
+    )
+    assert text.count('<p class="caption">predicted segmentation') == 2
+    assert text.count('<p class="caption">depth') == 0, "no depth was bought"
