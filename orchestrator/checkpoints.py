@@ -126,4 +126,5 @@ def classes_of(raw: Mapping[str, Any]) -> ClassMap:
         det_to_seg=tuple(raw["det_to_seg"]),
         keypoints=tuple(raw["keypoints"]),
         flip_pairs=tuple((int(a), int(b)) for a, b in raw["flip_pairs"]),
+        skeleton=tuple((int(a), int(b)) for a, b in raw.get("skeleton", ())),
     )

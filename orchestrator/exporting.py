@@ -48,7 +48,7 @@ class Wanted:
 def export_coco(source: str, out: str, wanted: Wanted, told: Told) -> dict[str, int]:
     """Write what is labeled as a combined COCO file; how many images and annotations. ConfigError or RunError else."""
     path = _target(out, source)
-    with _faults(), writing_combined(path) as writer:
+    with faults(), writing_combined(path) as writer:
         labels = labels_of(source, path.parent, wanted)
         for done, (image, annotations) in enumerate(labels.entries, start=1):
             writer.add(image, annotations)
@@ -63,7 +63,7 @@ def export_tasks(source: str, out: str, wanted: Wanted, told: Told, prefix: str 
     ``prefix`` comes before each file's name: where the server finds it.
     """
     path = _target(out, source)
-    with _faults():
+    with faults():
         labels = labels_of(source, path.parent, wanted)
         categories = labels.head["categories"]
         is_crowded = False
@@ -193,7 +193,8 @@ def head_of(manifest: Manifest, keypoints: Sequence[Sequence[int]]) -> dict[str,
             pairs = [[own.index(a), own.index(b)] for a, b in classes.flip_pairs if a in own and b in own]
             prefix = f"{name}."
             names = [classes.keypoints[i].removeprefix(prefix) for i in own]
-            one |= {"keypoints": names, "skeleton": [], "flip_pairs": pairs}
+            lines = [[own.index(a) + 1, own.index(b) + 1] for a, b in classes.skeleton if a in own and b in own]
+            one |= {"keypoints": names, "skeleton": lines, "flip_pairs": pairs}
         categories.append(one)
     values = [
         {"id": value, "name": "ignore", "ignore": True}
@@ -328,7 +329,7 @@ def _decimal(value: float) -> float:
 
 
 def _target(out: str, source: str) -> Place:
-    with _faults():
+    with faults():
         path = place(out)
         if path.is_dir():
             raise ConfigError(f"--out {out}: is a folder; expected the name of a JSON file: add one")
@@ -338,7 +339,7 @@ def _target(out: str, source: str) -> Place:
 
 
 @contextmanager
-def _faults() -> Iterator[None]:
+def faults() -> Iterator[None]:
     """What the data rooms find wrong, as an error that people can mend."""
     try:
         yield

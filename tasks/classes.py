@@ -1,6 +1,6 @@
 """The class map of a data set. No torch: manifests and reports read it too."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class ClassMap:
     det_to_seg: tuple[int, ...] = ()
     keypoints: tuple[str, ...] = ()  # names of the P keypoints of an object, the same for every class
     flip_pairs: tuple[tuple[int, int], ...] = ()  # keypoints that change places in a mirrored image
+    skeleton: tuple[tuple[int, int], ...] = field(default=(), compare=False)  # keypoints that pictures join by a line
 
     def __post_init__(self) -> None:
         if len(self.det_to_seg) != len(self.detection):

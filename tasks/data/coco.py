@@ -85,7 +85,7 @@ class Coco:
         segmentation = _unique([self._name(one) for one in self._pixels if not one.get("ignore")])
         to = tuple(segmentation.index(name) if name in segmentation else -1 for name in detection)
         slots = KeypointSlots(self._things)
-        return ClassMap(detection, segmentation, to, slots.names, slots.flip_pairs)
+        return ClassMap(detection, segmentation, to, slots.names, slots.flip_pairs, slots.skeleton)
 
     def semantic_lut(self) -> tuple[int, ...]:
         """Category id -> class; every value that is no category is -1."""

@@ -208,11 +208,13 @@ class KeypointSlots:
                 lists.setdefault(tuple(one["keypoints"]), []).append(one)
         self.names: tuple[str, ...] = ()
         self.flip_pairs: tuple[tuple[int, int], ...] = ()
+        self.skeleton: tuple[tuple[int, int], ...] = ()
         self._starts: dict[int, int] = {}
         for names, owners in lists.items():
             start, prefix = len(self.names), f"{owners[0]['name']}." if len(lists) > 1 else ""
             self.names += tuple(name if name.startswith(prefix) else prefix + name for name in names)
             self.flip_pairs += tuple((a + start, b + start) for a, b in flip_pairs(owners[0]))
+            self.skeleton += tuple((a + start, b + start) for a, b in _skeleton(owners[0]))
             self._starts |= {one["id"]: start for one in owners}
 
     def placed(self, annotation: Mapping[str, Any]) -> tuple[float, ...]:
@@ -231,6 +233,13 @@ def flip_pairs(category: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
     names = list(category.get("keypoints") or ())
     pairs = [(i, n.replace("left", "right")) for i, n in enumerate(names) if "left" in n]
     return tuple((i, names.index(mirror)) for i, mirror in pairs if mirror in names)
+
+
+def _skeleton(category: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    """The pairs of keypoints with a line between, from 0 (COCO counts from 1); what is no such pair is left out."""
+    points = range(1, len(category["keypoints"]) + 1)
+    pairs = [p for p in category.get("skeleton") or () if isinstance(p, list) and len(p) == 2]
+    return tuple((a - 1, b - 1) for a, b in pairs if a in points and b in points)
 
 
 def _id_key(id: int | str) -> int:

@@ -82,7 +82,8 @@ class LabelStudio:
     def classes(self) -> ClassMap:
         """The classes and keypoints, as the labelling configuration (else the export) has them."""
         slots = KeypointSlots(self.categories)
-        return ClassMap(self.schema.classes, (), (-1,) * len(self.schema.classes), slots.names, slots.flip_pairs)
+        names = self.schema.classes
+        return ClassMap(names, (), (-1,) * len(names), slots.names, slots.flip_pairs, slots.skeleton)
 
     def semantic_lut(self) -> tuple[int, ...]:
         """No value is a class: there are no semantic maps."""

@@ -393,4 +393,5 @@ def _object_of(row: Mapping[str, Any]) -> ObjectRecord:
 
 def _classes_of(data: Mapping[str, Any]) -> ClassMap:
     plain = {name: tuple(value) for name, value in data.items()}
-    return ClassMap(**{**plain, "flip_pairs": tuple((a, b) for a, b in data["flip_pairs"])})
+    pairs = {name: tuple((a, b) for a, b in data.get(name, ())) for name in ("flip_pairs", "skeleton")}
+    return ClassMap(**{**plain, **pairs})

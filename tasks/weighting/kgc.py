@@ -1,4 +1,4 @@
-"""Division by the running variance of a loss: "KGC" and its two repairs in the AuxNet paper (IROS 2018, Eq. 1, section V-A).
+"""Division by the running variance of a loss: "KGC" and its two repairs (AuxNet paper, IROS 2018, Eq. 1, section V-A).
 
 This is not the method of Kendall, Gal and Cipolla after whom that paper names it: nothing is learned by gradient here.
 Their method is ``kendall``.

@@ -63,5 +63,5 @@ class RunningStatistics(nn.Module):
 
 
 def divided(losses: Tensor, divisors: Tensor) -> Tensor:
-    """``sum_i(L_i / W_i + ln W_i)`` of losses and divisors ``[T]``: Eq. 1 and 2 of the AuxNet paper. Its minimum is W = L."""
+    """``sum_i(L_i / W_i + ln W_i)`` of losses and divisors ``[T]``: AuxNet paper, Eq. 1 and 2. Minimum: W = L."""
     return (losses / divisors + divisors.log()).sum()

@@ -17,6 +17,7 @@ CATEGORIES = [
         "supercategory": "person",
         "isthing": 1,
         "keypoints": ["nose", "left_eye", "right_eye"],
+        "skeleton": [[1, 2], [1, 3]],
     },
     {"id": 3, "name": "car", "supercategory": "vehicle", "isthing": 1},
     {"id": 8, "name": "truck", "supercategory": "vehicle", "isthing": 1},

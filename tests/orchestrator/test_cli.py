@@ -48,6 +48,10 @@ VERBS = {  # a new verb, argument or option is added here on purpose, and to the
     "label pull": [
         *("source", "--out", "--project", "--url", "--arm", "--seed", "--data", "--strategy", "--strict", "--partial"),
     ],
+    "show": [
+        *("source", "--set", "--split", "--count", "--draw", "--ids", "--task", "--out", "--images", "--arm", "--seed"),
+        *("--cycle", "--checkpoint"),
+    ],
     "augment": [
         *("source", "folder", "--root", "--images", "--semantic", "--copies", "--config", "--set", "--split"),
         *("--group", "--validation", "--test", "--seed", "--workers"),

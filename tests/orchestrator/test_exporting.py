@@ -53,6 +53,7 @@ def test_masks_keypoints_and_crowds_come_back(tmp_path: Path) -> None:
     person, car, _ = content["categories"]
     assert person["keypoints"] == ["nose", "left_eye", "right_eye"]
     assert person["flip_pairs"] == [[1, 2]]
+    assert person["skeleton"] == [[1, 2], [1, 3]]
     assert "keypoints" not in car  # only people have them
     one = next(a for a in content["annotations"] if a["category_id"] == 1)
     assert (one["bbox"], one["area"], one["num_keypoints"]) == ([2, 3, 6, 10], 60, 2)

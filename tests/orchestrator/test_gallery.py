@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from orchestrator.gallery import GalleryEntry, color_of, panel, write_gallery
+from orchestrator.drawing import color_of
+from orchestrator.gallery import GalleryEntry, panel, write_gallery
 from strategies.base import Score
 from tasks.types import ClassMap, DepthMap, Detections, Prediction, SegMap
 from tests.orchestrator.fake_run import CLASSES, fake_scene

@@ -2,10 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestrator.preparing import prepare
 from tasks.data.camvid import Camvid
+from tasks.data.manifest import Manifest
+from tasks.data.samples import Cache, Samples
 from tests.data.camvid import CLASSES, HEIGHT, WIDTH, write_camvid
 
 
@@ -57,3 +61,16 @@ def test_the_real_one(shared: Path, tmp_path: Path) -> None:
     assert sum(len(r.objects or ()) for r in records) == 5008
     assert all(0 <= o.label < 4 for r in records for o in r.objects or ())
     assert len({r.group for r in records}) == 5
+
+
+@pytest.mark.slow
+def test_every_image_of_the_real_one_is_read(shared: Path, tmp_path: Path) -> None:
+    report = prepare(Camvid(str(shared / "data" / "camvid11")), tmp_path)
+    assert (report.kept, report.objects, report.clipped, report.counts.total()) == (530, 5008, 0, 0)
+    assert report.splits == {"train": 367, "val": 101, "test": 62}
+    manifest = Manifest.open(tmp_path)
+    samples = Samples(manifest, ("detection", "instances", "segmentation"), cache=Cache(0))
+    for row in manifest.rows().tolist():
+        maps: Any = samples[row].targets
+        assert len(maps["instances"].rles) == len(maps["detection"].labels)
+        assert set(maps["segmentation"].unique().tolist()) <= {*range(11), 255}

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from orchestrator.preparing import prepare
 from tasks.data.coco import UNLISTED, Coco, object_of, read_coco
+from tasks.data.manifest import Manifest
+from tasks.data.samples import Samples
 from tasks.geometry import mask_box, mask_of_rle, rle_area
 from tests.data.coco import HEIGHT, WIDTH, write_coco
 
@@ -231,3 +234,29 @@ def test_layouts_of_other_tools(shared: Path, tmp_path: Path, folder: str, field
     assert [r.split for r in records] == ["train", "val"]
     assert [r.size for r in records] == [(5, 10), (10, 5)]
     assert sum(len(r.objects or ()) for r in records) == objects
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("adapter", "images", "objects"),
+    [
+        (Coco("coco_panoptic70"), 70, 583),
+        (Coco("coco_panoptic70", level="super"), 70, 583),
+        (Coco("coco_keypoints101", "annotations_{split}.json"), 101, 0),
+    ],
+)
+def test_every_image_of_the_real_ones_is_read(
+    shared: Path, tmp_path: Path, adapter: Coco, images: int, objects: int
+) -> None:
+    report = prepare(replace(adapter, root=str(shared / "data" / adapter.root)), tmp_path)
+    assert (report.kept, report.counts.total()) == (images, 0)
+    assert report.objects == (objects or report.objects) > 0
+    manifest = Manifest.open(tmp_path)
+    samples = Samples(manifest, ("detection", "instances", "keypoints", "segmentation"))
+    for row in manifest.rows().tolist():
+        found: Any = samples[row].targets
+        assert len(found["instances"].rles) == len(found["detection"].labels)
+        if manifest.classes.keypoints:
+            assert found["keypoints"].keypoints.shape == (len(found["detection"].labels), 17, 3)
+        else:
+            assert int(found["segmentation"].min()) < len(manifest.classes.segmentation)

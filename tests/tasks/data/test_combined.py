@@ -130,6 +130,8 @@ def test_slots() -> None:
     one, other = content()["categories"]
     alone = KeypointSlots([one, {"id": 3, "name": "car"}, {**one, "id": 4, "name": "child"}])
     assert alone.names == ("nose", "left_eye", "right_eye")
+    assert alone.skeleton == ((0, 1),)
+    assert KeypointSlots([{**one, "skeleton": [[2, 3], [0, 1], [3, 4], "x", [1]]}]).skeleton == ((1, 2),)
     assert alone.placed({"category_id": 4, "keypoints": [1] * 9}) == (1,) * 9
     both = KeypointSlots([one, other])
     assert both.placed({"category_id": 2, "keypoints": [4, 5, 2]}) == (0,) * 9 + (4, 5, 2)

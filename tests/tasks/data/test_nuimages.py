@@ -1,6 +1,8 @@
 """The nuImages adapter: classes, boxes, painted maps, and what it says of broken tables."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -166,3 +168,60 @@ def test_the_fixture_is_as_the_devkit_reads_it(shared: Path, tmp_path: Path) -> 
         counts = np.bincount(painted(record, tmp_path).ravel(), minlength=256)
         assert dict(zip(classes.segmentation, counts.tolist(), strict=False)) == wanted
         assert counts.sum() == sum(wanted.values()), "nothing is ignored here"
+
+
+DEVKIT = "nuscenes-devkit==1.2.0"  # Apache-2.0; it needs numpy < 2, so it has a Python environment of its own
+PAINT = """
+import sys
+import numpy as np
+from nuimages.nuimages import NuImages
+from nuimages.utils.utils import name_to_index_mapping
+
+root, version, out = sys.argv[1:]
+tables = NuImages(dataroot=root, version=version, verbose=False, lazy=True)
+indices = name_to_index_mapping(tables.category)
+maps = {}
+for sample in tables.sample:
+    token = sample["key_camera_token"]
+    name = tables.get("sample_data", token)["filename"]
+    maps[name] = tables.get_segmentation(token)[0]
+np.savez(out, names=np.array(list(indices)), indices=np.array(list(indices.values())), **maps)
+"""
+
+
+@pytest.fixture(scope="session")
+def devkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has the official devkit; skips where it cannot be installed."""
+    home = tmp_path_factory.mktemp("devkit")
+    python = home / "bin" / "python"
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", DEVKIT]
+    for command in ([sys.executable, "-m", "venv", str(home)], install):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+        if done.returncode:
+            pytest.skip(f"{DEVKIT} cannot be installed here: {done.stderr.strip().splitlines()[-1:]}")
+    return python
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_maps_are_those_of_the_official_devkit(devkit: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Every pixel of every key frame of the fixture: ``get_segmentation`` of the devkit, its classes made ours."""
+    shared: Path = request.getfixturevalue("shared")  # not named above: without the devkit this is skipped in CI, too
+    root = shared / "data" / "fixtures" / "nuimages"
+    command = [str(devkit), "-W", "ignore", "-c", PAINT, str(root), "v1.0-mini", str(tmp_path / "maps.npz")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    adapter = NuImages(str(root), versions={"train": "v1.0-mini"})
+    ours = adapter.classes().segmentation
+    with np.load(tmp_path / "maps.npz") as file:
+        table = np.full(256, 255, np.uint8)
+        table[0] = 0
+        for name, index in zip(file["names"].tolist(), file["indices"].tolist(), strict=True):
+            to = {**adapter.objects, **adapter.surfaces}.get(name)
+            table[index] = 255 if to is None else ours.index(to)
+        records = list(adapter.records(tmp_path))
+        assert len(records) == 3
+        for record in records:
+            theirs = table[file[record.id]]
+            assert len(np.unique(theirs)) > 2, "something is painted"
+            np.testing.assert_array_equal(painted(record, tmp_path), theirs)
