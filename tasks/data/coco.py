@@ -1,9 +1,8 @@
 """The COCO family: boxes, polygons, run-length masks, crowds, keypoints, semantic PNGs, panoptic PNGs.
 
-@plugin-dev: other data sets in COCO's JSON form use ``read_coco`` and ``object_of``.
+@plugin-dev: other data sets in COCO's JSON form use ``index_of`` (large ones), ``read_coco`` and ``object_of``.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tasks.classes import ClassMap
+from tasks.data.annotation_index import AnnotationIndex, check_entries
 from tasks.data.combined import KeypointSlots
 from tasks.data.concurrent import in_order
 from tasks.data.files import (
@@ -101,29 +101,26 @@ class Coco:
         slots = KeypointSlots(self._things)
         for split, word in self._words():
             yield from self._records(split, word, labels, slots, folder)
+            self._indices.clear()  # those of the next split take its place
 
     def _records(
         self, split: str, word: str, labels: Mapping[int, int], slots: KeypointSlots, folder: Path
     ) -> Iterator[Record]:
         """The images of one pair of files."""
-        content = self._read(self.annotations or self.panoptic, word)
-        segments = {}
-        if self.panoptic:
-            listed = self._read(self.panoptic, word) if self.annotations else content
-            segments = {one["image_id"]: one for one in listed["annotations"]}
-        objects = defaultdict(list)
-        for one in content["annotations"] if self.annotations else ():
-            objects[one["image_id"]].append({**one, "keypoints": slots.placed(one)})
+        index = self._index(self.annotations or self.panoptic, word)
+        maps = self._index(self.panoptic, word) if self.panoptic else None
 
-        def record(image: Mapping[str, Any]) -> Record:
-            found = self._record(image, objects.get(image["id"], ()), labels, split, word, folder)
-            listed = segments.get(image["id"])
-            return found if listed is None else self._with_panoptic(found, listed, labels, word, folder)
+        def record(entry: tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]) -> Record:
+            image, annotations = entry
+            own = [{**one, "keypoints": slots.placed(one)} for one in annotations] if self.annotations else ()
+            found = self._record(image, own, labels, split, word, folder)
+            listed = maps.of(image["id"]) if maps is not None else ()
+            return self._with_panoptic(found, listed[-1], labels, word, folder) if listed else found
 
-        if segments:
-            yield from (found for _, found in in_order(content["images"], record, _AHEAD))
+        if maps is not None:
+            yield from (found for _, found in in_order(index, record, _AHEAD))
         else:
-            yield from map(record, content["images"])
+            yield from map(record, index)
 
     # ---- one image ----
 
@@ -186,8 +183,16 @@ class Coco:
         """(split, its word in paths) for each file to read."""
         return list(self.splits.items()) if _SPLIT in (self.annotations or self.panoptic) else [("train", "")]
 
-    def _read(self, path: str, word: str) -> dict[str, Any]:
-        return read_coco(resolve(path.replace(_SPLIT, word), place(self.root)), path == self.panoptic)
+    def _index(self, path: str, word: str) -> AnnotationIndex:
+        """One that was read once is kept: its categories are asked for before its images."""
+        if (path, word) not in self._indices:
+            file = resolve(path.replace(_SPLIT, word), place(self.root))
+            self._indices[path, word] = index_of(file, path == self.panoptic)
+        return self._indices[path, word]
+
+    @cached_property
+    def _indices(self) -> dict[tuple[str, str], AnnotationIndex]:
+        return {}
 
     # ---- classes ----
 
@@ -220,34 +225,52 @@ class Coco:
         return found
 
     def _categories(self, path: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._read(path, self._words()[0][1])["categories"]
-        return found
+        index = self._index(path, self._words()[0][1])
+        return check_entries(index.head, str(index.path))
 
 
-def read_coco(path: Place, panoptic: bool = False) -> dict[str, Any]:
-    """A COCO JSON whose lists hold what is needed; ValueError names the file, the entry and the key that is missing."""
+def index_of(path: Place, panoptic: bool = False) -> AnnotationIndex:
+    """A COCO JSON to be read an image at a time. ValueError names the entry and the key that is missing."""
+    index = AnnotationIndex(path, lambda *entry: _check_entry(*entry, panoptic, path))
+    check_entries(index.head, str(path))
+    return index
+
+
+def read_coco(path: Place) -> dict[str, Any]:
+    """A COCO JSON as a whole; ValueError names the file, the entry and the key that is missing."""
     content = read_json(path, {"images": list, "annotations": list, "categories": list})
-    for i, one in enumerate(content["categories"]):
-        check_key(one, "id", int, f"{path}: categories[{i}]")
-        check_key(one, "name", str, f"{path}: categories[{i}]")
+    check_entries(content, str(path))
     for i, one in enumerate(content["images"]):
         check_key(one, "id", (int, str), f"{path}: images[{i}]")
-        check_key(one, "file_name", str, f"{path}: images[{i}]")
-        check_key(one, "height", int, f"{path}: images[{i}]")
-        check_key(one, "width", int, f"{path}: images[{i}]")
+        _check_entry("images", i, one, False, path)
     ids = {one["id"] for one in content["images"]}
-    keys: dict[str, Any] = {"file_name": str, "segments_info": list} if panoptic else {"category_id": int, "bbox": list}
     for i, one in enumerate(content["annotations"]):
         if check_key(one, "image_id", (int, str), f"{path}: annotations[{i}]") not in ids:
             raise ValueError(
                 f"{path}: annotations[{i}] is of image {one['image_id']}; expected the id of one of images"
             )
-        for name, kind in keys.items():
-            check_key(one, name, kind, f"{path}: annotations[{i}]")
-        for segment in one["segments_info"] if panoptic else ():
-            for name in ("id", "category_id"):
-                check_key(segment, name, int, f"{path}: a segment of annotations[{i}]")
+        _check_entry("annotations", i, one, False, path)
     return content
+
+
+_KEYS: Mapping[str, Mapping[str, type]] = {
+    "images": {"file_name": str, "height": int, "width": int},
+    "annotations": {"category_id": int, "bbox": list},
+    "panoptic": {"file_name": str, "segments_info": list},
+}
+
+
+def _check_entry(name: str, number: int, one: Mapping[str, Any], panoptic: bool, path: Place) -> None:
+    """ValueError where an entry of images or annotations lacks what is needed."""
+    is_map = panoptic and name == "annotations"
+    for key, kind in _KEYS["panoptic" if is_map else name].items():
+        if type(one.get(key)) is not kind:
+            check_key(one, key, kind, f"{path}: {name}[{number}]")
+    if not is_map:
+        return
+    for segment in one["segments_info"]:
+        for key in ("id", "category_id"):
+            check_key(segment, key, int, f"{path}: a segment of {name}[{number}]")
 
 
 def object_of(annotation: Mapping[str, Any], labels: Mapping[int, int], size: tuple[int, int]) -> ObjectRecord:

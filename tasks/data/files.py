@@ -65,11 +65,26 @@ def read_bytes(uri: str, base: Place) -> bytes:
     FileNotFoundError or another OSError names the file.
     """
     path = resolve(uri, base)
-    try:
+    with _told(path):
         if isinstance(path, Path):
             return path.read_bytes()
         cache = DiskCache.asked()
         return path.read_bytes() if cache is None else cache.read(path)
+
+
+def listed_file(path: Place) -> Path:
+    """``local_file`` of what a data set is read from. FileNotFoundError or another OSError names the file."""
+    with _told(path):
+        found = local_file(path)
+        found.open("rb").close()
+        return found
+
+
+@contextmanager
+def _told(path: Place) -> Iterator[None]:
+    """What to do about a file of a data set that cannot be opened."""
+    try:
+        yield
     except BucketNotFound:
         raise
     except FileNotFoundError:
@@ -138,7 +153,7 @@ def read_json(path: Place, keys: Mapping[str, type]) -> dict[str, Any]:
     data = read_bytes(str(path), Path())
     try:
         content = json.loads(data)
-    except ValueError as error:  # also a file that is not UTF-8
+    except (ValueError, RecursionError) as error:  # also a file that is not UTF-8
         raise ValueError(f"{path}: is not JSON ({error}); expected an object: export the file again") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a JSON {type(content).__name__}; expected an object with {', '.join(keys)}")

@@ -29,10 +29,11 @@ class Element:
     length: int
 
 
-def read_elements(path: Path, lists: Sequence[str] = ()) -> Iterator[Element]:
+def read_elements(path: Path, lists: Sequence[str] = (), begun: list[str] | None = None) -> Iterator[Element]:
     """Every value of a JSON file in its order: each element of its ``lists``, and the other keys as a whole.
 
-    Where the file is one list: its elements. ValueError names the file and the place where it is no such JSON.
+    Where the file is one list: its elements. ``begun`` gets the names of the lists that are there, be they empty.
+    ValueError names the file and the place where it is no such JSON.
     """
     with path.open("rb") as file:
         text = _Text(file, path)
@@ -45,6 +46,8 @@ def read_elements(path: Path, lists: Sequence[str] = ()) -> Iterator[Element]:
                 key = str(text.value().value)
                 text.expect(":")
                 if key in lists and text.takes("["):
+                    if begun is not None:
+                        begun.append(key)
                     yield from _listed(text, key)
                 else:
                     yield text.value(key)
@@ -68,12 +71,6 @@ def rows(path: Path, keys: Kinds) -> Iterator[dict[str, Any]]:
             yield element.value
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file; expected a table of the data set: restore it") from None
-
-
-def read_element(file: BinaryIO, offset: int, length: int) -> Any:
-    """The value that stands at a place of a file."""
-    file.seek(offset)
-    return json.loads(file.read(length))
 
 
 def _listed(text: "_Text", key: str) -> Iterator[Element]:
@@ -144,6 +141,8 @@ class _Text:
             return None
         except RecursionError:
             raise self.wrong("a value that is not nested so deeply") from None
+        except ValueError:  # Python reads no longer numbers
+            raise self.wrong("numbers of less than 4300 digits") from None
         may_go_on = isinstance(value, int | float) and not is_end and self._held[end : end + 1] in ("", ".", "e", "E")
         return None if may_go_on else (value, end)
 
