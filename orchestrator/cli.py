@@ -48,6 +48,12 @@ class OnError(StrEnum):
     skip = "skip"
 
 
+class Look(StrEnum):
+    pixels = "pixels"
+    headers = "headers"
+    list = "list"
+
+
 @app.command()
 def run(
     config: Config,
@@ -115,6 +121,12 @@ def prepare(
     on_error: Annotated[
         OnError, typer.Option(help="refuse: stop at bad data. skip: leave the bad images out.")
     ] = OnError.refuse,
+    look: Annotated[
+        Look,
+        typer.Option(
+            help="pixels: decode every image. headers: is it there, an image, of its size? list: believe the labels."
+        ),
+    ] = Look.pixels,
 ) -> None:
     """Read a data set once, check every file of it, and write its manifest (parquet, one row an image).
 
@@ -126,7 +138,7 @@ def prepare(
     own_modules(config)
     with display.shown(f"{experiment.name}: reading the data"):
         target = None if out_folder is None else place_of(out_folder)
-        folder, report = running.prepare_data(experiment, display.update, on_error.value, target)
+        folder, report = running.prepare_data(experiment, display.update, on_error.value, target, look.value)
     say(str(report))
     say(f"manifest: {folder / 'manifest.parquet'}")
 

@@ -21,6 +21,7 @@ from orchestrator.store import RunFolder, commit, fingerprint, read_json, write_
 from orchestrator.trials import Failure, Plan, Unit, initial_folder, is_done
 from tasks.base import Metric, Model, Task
 from tasks.classes import ClassMap
+from tasks.data.checks import Look
 from tasks.data.files import Place, place, remove_tree
 from tasks.data.manifest import Manifest
 
@@ -34,7 +35,11 @@ Told = Callable[[str, str, int, int], None]  # unit, phase, done, total (0 = not
 
 
 def prepare_data(
-    experiment: Experiment, told: Told, on_error: Literal["refuse", "skip"] = "refuse", folder: Place | None = None
+    experiment: Experiment,
+    told: Told,
+    on_error: Literal["refuse", "skip"] = "refuse",
+    folder: Place | None = None,
+    look: Look = "pixels",
 ) -> tuple[Place, Report]:
     """Check a data set and write its manifest; the folder and what was found. ConfigError when it is refused."""
     adapter = make("data", experiment.data, "data")
@@ -42,7 +47,9 @@ def prepare_data(
     if why := absent_data(experiment.data):
         raise ConfigError(why)
     with _data_faults(folder):
-        report = prepare(adapter, folder, on_error, lambda done: told(experiment.data.name, "prepare", done, 0))
+        report = prepare(
+            adapter, folder, on_error, lambda images: told(experiment.data.name, "prepare", images, 0), look=look
+        )
     return folder.absolute(), report
 
 

@@ -14,6 +14,7 @@ from tasks.data.files import Place, check_key, listed_file
 from tasks.data.json_lists import read_elements
 from tasks.seeding import key_of
 
+_decode = json.JSONDecoder().decode
 LISTS = ("images", "annotations")
 Check = Callable[
     [str, int, dict[str, Any]], None
@@ -128,7 +129,7 @@ class _Places:
 
     def read(self, text: mmap, number: int) -> dict[str, Any]:
         start = int(self._offsets[number])
-        found: dict[str, Any] = json.loads(text[start : start + int(self._lengths[number])])
+        found: dict[str, Any] = _decode(text[start : start + int(self._lengths[number])].decode())
         return found
 
 

@@ -172,7 +172,10 @@ class KeypointSlots:
 
     def placed(self, annotation: Mapping[str, Any]) -> tuple[float, ...]:
         """The keypoints of an annotation among all of them; () where it has none."""
-        own = tuple(annotation.get("keypoints") or ())
+        own = annotation.get("keypoints") or ()
+        if not isinstance(own, list | tuple):
+            return own  # type: ignore[no-any-return]  # also what is no list: ``prepare`` judges
+        own = tuple(own)
         start = self._starts.get(annotation["category_id"], 0)
         if not own or (start == 0 and len(own) >= 3 * len(self.names)):
             return own  # also what has too many: ``prepare`` judges

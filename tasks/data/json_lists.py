@@ -2,24 +2,24 @@
 
 import codecs
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from json.decoder import JSONDecodeError
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from tasks.data.files import check_key
 
 _BLOCK = 1 << 20  # bytes that are read at a time, at least
 _LOST = 1 << 24  # characters behind an error, from which on it is one, and not the end of what is held
+_COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*(?=[^ \t\n\r])").match
 _decode = json.JSONDecoder().raw_decode
 
 
 Kinds = Mapping[str, type | tuple[type, ...]]  # of keys that must be there
 
 
-@dataclass(frozen=True)
-class Element:
+class Element(NamedTuple):
     """One value of a file, and where it stands."""
 
     key: str  # of the list that it is in, or its own; "" where the whole file is a list
@@ -111,6 +111,9 @@ class _Text:
 
     def goes_on(self, end: str, is_first: bool) -> bool:
         """Whether a value comes next; steps over the comma before it, or over the end of its list."""
+        if not is_first and (comma := _COMMA(self._held, self._at)):
+            self._step(comma.end() - self._at)
+            return True
         if self.takes(end):
             return False
         if not is_first:

@@ -37,7 +37,7 @@ OBJECT_TASKS = ("detection", "instances", "keypoints")  # tasks whose target is 
 AHEAD = 32  # images of object storage that are on their way at a time, for each Samples
 _COLUMNS = {"segmentation": "segmentation", "depth": "depth"}
 # What Pillow raises on broken files, beside OSError.
-_BROKEN = (
+BROKEN = (
     OSError,
     SyntaxError,
     ValueError,
@@ -103,7 +103,7 @@ def opened_image(uri: str, base: Place) -> Image.Image:
     try:
         image = Image.open(BytesIO(data))
         image.load()
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ValueError(
             f"{uri}: cannot be decoded ({error or type(error).__name__}; {len(data)} bytes); expected a whole JPEG or "
             f"PNG: copy it again or leave it out"
