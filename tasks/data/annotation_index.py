@@ -33,7 +33,7 @@ class AnnotationIndex:
         self.head: dict[str, Any] = {}  # all keys of the file but images and annotations
         self._file = listed_file(path)
         images, owners, begun = _Spans(), _Spans(), list[str]()
-        for one in read_elements(self._file, LISTS, begun):
+        for one in read_elements(path, LISTS, begun):
             if not one.is_listed:
                 self.head[one.key] = one.value
                 continue

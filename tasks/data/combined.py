@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.data.annotation_index import LISTS, AnnotationIndex, check_entries
-from tasks.data.files import Place, check_key, local_file, staged
+from tasks.data.files import Place, check_key, staged
 from tasks.data.json_lists import read_elements
 from tasks.geometry import rle_of
 
@@ -64,7 +64,7 @@ class CombinedFile:
 
     def entries(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """("images" or "annotations", entry), all in the order of the file, unchecked."""
-        return ((one.key, one.value) for one in read_elements(local_file(self.path), LISTS) if one.is_listed)
+        return ((one.key, one.value) for one in read_elements(self.path, LISTS) if one.is_listed)
 
 
 class CombinedWriter:

@@ -5,10 +5,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from json.decoder import JSONDecodeError
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from tasks.data.files import check_key
+from tasks.data.files import Place, check_key, listed_file
 
 _BLOCK = 1 << 20  # bytes that are read at a time, at least
 _LOST = 1 << 24  # characters behind an error, from which on it is one, and not the end of what is held
@@ -29,13 +28,13 @@ class Element(NamedTuple):
     length: int
 
 
-def read_elements(path: Path, lists: Sequence[str] = (), begun: list[str] | None = None) -> Iterator[Element]:
+def read_elements(path: Place, lists: Sequence[str] = (), begun: list[str] | None = None) -> Iterator[Element]:
     """Every value of a JSON file in its order: each element of its ``lists``, and the other keys as a whole.
 
     Where the file is one list: its elements. ``begun`` gets the names of the lists that are there, be they empty.
     ValueError names the file and the place where it is no such JSON.
     """
-    with path.open("rb") as file:
+    with listed_file(path).open("rb") as file:
         text = _Text(file, path)
         if text.takes("["):
             yield from _listed(text, "")
@@ -57,20 +56,17 @@ def read_elements(path: Path, lists: Sequence[str] = (), begun: list[str] | None
             raise text.wrong("nothing behind the end")
 
 
-def rows(path: Path, keys: Kinds) -> Iterator[dict[str, Any]]:
+def rows(path: Place, keys: Kinds) -> Iterator[dict[str, Any]]:
     """The objects of a file that is one list, in their order.
 
     ValueError names the file and the row that is no JSON object, or lacks one of ``keys`` (name -> type).
     """
-    try:
-        for number, element in enumerate(read_elements(path)):
-            if not element.is_listed:
-                raise ValueError(f"{path}: holds an object; expected a list of rows: copy the file again")
-            for name, kind in keys.items():
-                check_key(element.value, name, kind, f"{path}: row {number}")
-            yield element.value
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file; expected a table of the data set: restore it") from None
+    for number, element in enumerate(read_elements(path)):
+        if not element.is_listed:
+            raise ValueError(f"{path}: holds an object; expected a list of rows: copy the file again")
+        for name, kind in keys.items():
+            check_key(element.value, name, kind, f"{path}: row {number}")
+        yield element.value
 
 
 def _listed(text: "_Text", key: str) -> Iterator[Element]:
@@ -83,7 +79,7 @@ def _listed(text: "_Text", key: str) -> Iterator[Element]:
 class _Text:
     """A file from its beginning to its end, of which little is held."""
 
-    def __init__(self, file: BinaryIO, path: Path) -> None:
+    def __init__(self, file: BinaryIO, path: Place) -> None:
         self._file, self._path = file, path
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._held, self._at = "", 0
