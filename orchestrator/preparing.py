@@ -67,8 +67,10 @@ class Site:
     lut: Sequence[int]
     look: Look
 
-    def is_made(self, record: Record) -> bool:
-        """Whether the adapter has made a file of this record: it is on this machine alone."""
+    def is_only_here(self, record: Record) -> bool:
+        """Whether a file of this record was made in a folder that other machines do not see."""
+        if isinstance(self.folder, Path):
+            return False
         paths = (resolve(uri, self.local) for uri in (record.uri, record.segmentation, record.depth) if uri is not None)
         return any(isinstance(path, Path) and path.is_relative_to(self.local) for path in paths)
 

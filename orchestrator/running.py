@@ -15,7 +15,7 @@ from orchestrator import cycle, identity, loggers
 from orchestrator.components import Component, make
 from orchestrator.config import Experiment, arm, plain
 from orchestrator.errors import ConfigError, RunError
-from orchestrator.preparing import Report, prepare
+from orchestrator.preparing import Elsewhere, Report, prepare
 from orchestrator.report import write_report
 from orchestrator.store import RunFolder, commit, fingerprint, read_json, write_json, write_table
 from orchestrator.trials import Failure, Plan, Unit, initial_folder, is_done
@@ -40,6 +40,7 @@ def prepare_data(
     on_error: Literal["refuse", "skip"] = "refuse",
     folder: Place | None = None,
     look: Look = "pixels",
+    elsewhere: Elsewhere | None = None,
 ) -> tuple[Place, Report]:
     """Check a data set and write its manifest; the folder and what was found. ConfigError when it is refused."""
     adapter = make("data", experiment.data, "data")
@@ -47,8 +48,9 @@ def prepare_data(
     if why := absent_data(experiment.data):
         raise ConfigError(why)
     with _data_faults(folder):
+        name = experiment.data.name
         report = prepare(
-            adapter, folder, on_error, lambda images: told(experiment.data.name, "prepare", images, 0), look=look
+            adapter, folder, on_error, lambda done: told(name, "prepare", done, 0), look=look, elsewhere=elsewhere
         )
     return folder.absolute(), report
 
