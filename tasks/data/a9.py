@@ -1,5 +1,6 @@
 """A9 / TUM Traffic: boxes and masks of road users, seen by cameras above a motorway and at a crossing."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -108,8 +109,8 @@ class A9:
 
     def _frames(self, folder: Place) -> Iterator["_Frame"]:
         """Every label file of every sequence, in the order of their paths."""
-        files = folder.walk() if isinstance(folder, S3Path) else (path for path in folder.rglob("*") if path.is_file())
-        known = {one.relative_to(folder).parts for one in files}
+        files = folder.walk() if isinstance(folder, S3Path) else self._files(folder)
+        known = {one.relative_to(folder).parts for one in files}  # type: ignore[arg-type]  # of the same kind
         for parts in sorted(known):
             at = next((i for i, name in enumerate(parts[:-1]) if name in {*self.folders, *self.folders.values()}), None)
             if at is None or parts[at] not in self.folders or not parts[-1].endswith(".json"):
@@ -120,6 +121,14 @@ class A9:
             names = [parts[-1].removesuffix(".json") + ending for ending in _IMAGES]
             name = next((name for name in names if (*image, name) in known), names[0])
             yield _Frame(folder.joinpath(*parts), folder.joinpath(*image, name), folder.joinpath(*parts[:at]))
+
+    def _files(self, folder: Path) -> Iterator[Path]:
+        """All files of labels and images on a disk."""
+        wanted = {*self.folders, *self.folders.values()}
+        for above, names, _ in os.walk(folder):
+            for name in set(names) & wanted:
+                yield from (path for path in Path(above, name).rglob("*") if path.is_file())
+            names[:] = set(names) - wanted
 
     def _record(self, frame: "_Frame", split: str, folder: Path) -> Record:
         """The record of a label file."""

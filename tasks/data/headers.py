@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from PIL import ExifTags, Image
 
 from tasks.data.files import Place, opened
-from tasks.data.samples import BROKEN
+from tasks.data.samples import BROKEN, broken_by
 
 _TURNED = (5, 6, 7, 8)  # orientations of EXIF that swap height and width
 
@@ -23,7 +23,7 @@ def header_size(uri: str, base: Place, modes: Sequence[str] = ()) -> tuple[int, 
             exif = image.getexif() if is_told else {}
         except BROKEN as error:
             raise ValueError(
-                f"{uri}: has no header that can be read ({error or type(error).__name__}); expected a JPEG or PNG: "
+                f"{uri}: has no header that can be read ({broken_by(error)}); expected a JPEG or PNG: "
                 f"copy it again or leave it out"
             ) from None
     if modes and image.mode not in modes:
