@@ -109,12 +109,12 @@ class NuImages:
         labels, fault = {name: i for i, name in enumerate(self.classes().detection)}, ""
         try:
             if not image.token.isalnum():
-                raise ValueError(f"the image has the token {image.token[:40]!r}; expected letters and digits")
+                raise ValueError(f"sample_data.json: has the token {image.token[:40]!r}; expected letters and digits")
             check_canvas(image.size)
             if is_labeled and not is_newer(made, sources):
                 write_map(made, self._painted(image))
         except ValueError as error:
-            fault = f"{version}: {error}: correct or delete the row"
+            fault = f"{error}: correct or delete the row"
         objects = tuple(
             ObjectRecord(clipped(box_of(one.box), image.size), labels[self.objects[one.category]], rle=_rle(one))
             for one in image.objects
@@ -140,7 +140,7 @@ class NuImages:
             try:
                 _paint(values, one, ids.get(one.category, IGNORE))
             except ValueError as error:
-                raise ValueError(f"surface {one.token}: {error}") from None
+                raise ValueError(f"surface_ann.json: surface {one.token}: {error}") from None
         for one in image.objects:
             try:
                 _paint(values, one, ids.get(one.category, IGNORE))
