@@ -91,13 +91,13 @@ def check_files(
     """
     if record.fault:
         return (Finding("labels", record.id, record.uri, record.fault),)
+    if look != "list":
+        return (*_check_image(record, base, look), *_check_maps(record, base, classes, lut, look))
     height, width = record.size
-    if not (0 < height <= _LONGEST and 0 < width <= _LONGEST):
-        sentence = f"is listed as {height} x {width} px (H x W); expected 1..{_LONGEST} each: correct the list"
-        return (Finding("size", record.id, record.uri, sentence),)
-    if look == "list":
+    if 0 < height <= _LONGEST and 0 < width <= _LONGEST:
         return ()
-    return (*_check_image(record, base, look), *_check_maps(record, base, classes, lut, look))
+    sentence = f"is listed as {height} x {width} px (H x W); expected 1..{_LONGEST} each: correct the list"
+    return (Finding("size", record.id, record.uri, sentence),)
 
 
 def check_objects(record: Record, classes: ClassMap, findings: Sequence[Finding] = ()) -> Checked:
