@@ -48,6 +48,7 @@ bench: setup
 	$(BIN)/python tests/bench/bench_arithmetic.py
 	$(BIN)/python tests/bench/bench_selection.py
 	$(BIN)/python tests/bench/bench_pool.py
+	$(BIN)/python tests/bench/bench_prepare.py
 	$(BIN)/python tests/bench/bench_training_together.py
 	$(BIN)/python tests/bench/bench_scaling.py
 	$(BIN)/python tests/bench/bench_scoring.py

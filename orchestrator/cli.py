@@ -17,7 +17,7 @@ from orchestrator import __version__, cli_augment, cli_jobs, cli_labels, cli_peo
 from orchestrator.components import attribute
 from orchestrator.config import find, load
 from orchestrator.errors import ConfigError, MtalError, disk_sentence
-from orchestrator.execution import executor, nodes_of, titled
+from orchestrator.execution import executor, file_lookers, nodes_of, titled
 from orchestrator.options import (
     INTERRUPTED,
     WAITS,
@@ -47,6 +47,12 @@ for verbs in (cli_pool, cli_labels, cli_people, cli_augment, cli_strategies, cli
 class OnError(StrEnum):
     refuse = "refuse"
     skip = "skip"
+
+
+class Look(StrEnum):
+    pixels = "pixels"
+    headers = "headers"
+    list = "list"
 
 
 @app.command()
@@ -121,18 +127,28 @@ def prepare(
     on_error: Annotated[
         OnError, typer.Option(help="refuse: stop at bad data. skip: leave the bad images out.")
     ] = OnError.refuse,
+    look: Annotated[
+        Look,
+        typer.Option(
+            help="pixels: decode every image. headers: is it there, an image, of its size? list: believe the labels."
+        ),
+    ] = Look.pixels,
+    address: Address = "none",
 ) -> None:
     """Read a data set once, check every file of it, and write its manifest (parquet, one row an image).
 
     [bold]Example:[/bold]  mtal prepare camvid --set data.root=/data/camvid11 --on-error skip
     """
+    check_address(address)
+    if look is Look.list and address != "none":
+        raise ConfigError(f"--address {address}: --look list opens no file; leave one of them out")
     running = import_module("orchestrator.running")
     display = attribute("orchestrator.display:Display")(out)
     experiment = load(config, set_ or [])
     own_modules(config)
-    with display.shown(f"{experiment.name}: reading the data"):
-        target = None if out_folder is None else place_of(out_folder)
-        folder, report = running.prepare_data(experiment, display.update, on_error.value, target)
+    target = None if out_folder is None else place_of(out_folder)
+    with file_lookers(address) as elsewhere, display.shown(f"{experiment.name}: reading the data"):
+        folder, report = running.prepare_data(experiment, display.update, on_error.value, target, look.value, elsewhere)
     say(str(report))
     say(f"manifest: {folder / 'manifest.parquet'}")
 

@@ -51,6 +51,17 @@ def pool_workers(address: str, display: Any, name: str, count: int) -> Iterator[
         yield lambda setup: tuning.pool_workers(setup, display, name, needs)
 
 
+@contextmanager
+def file_lookers(address: str) -> Iterator[Any]:
+    """What looks at the files of a data set: threads of this process (None), or a cluster."""
+    if address == "none":
+        yield None
+        return
+    set_environment(address)
+    with import_module("orchestrator.preparing_on_ray").on_cluster(address) as elsewhere:
+        yield elsewhere
+
+
 def titled(execute: Any, display: Any) -> Any:
     """The executor, with a line and bars for each stage."""
     titles = {"reference": "the fully trained reference", "initial": "cycle 0, shared by the arms", "arm": "the arms"}

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.pool import HUMAN, Pool
 from orchestrator.store import LABELS, RunFolder, read_json, read_table
-from tasks.data.combined import LISTS, CombinedFile, writing_combined
+from tasks.data.annotation_index import LISTS
+from tasks.data.combined import CombinedFile, writing_combined
 from tasks.data.files import Place, place, relative_uri, resolve, write_bytes
 from tasks.data.json_lists import read_elements
 from tasks.data.label_config import config_of

@@ -16,8 +16,9 @@ from orchestrator.errors import ConfigError
 from orchestrator.exporting import bought, faults, run_manifest
 from orchestrator.pool import HUMAN, Pool
 from orchestrator.store import RunFolder
+from tasks.data.annotation_index import LISTS
 from tasks.data.coco import Coco, object_of
-from tasks.data.combined import LISTS, CombinedFile, KeypointSlots
+from tasks.data.combined import CombinedFile, KeypointSlots
 from tasks.data.files import Place, local_file, place, relative_uri, resolve
 from tasks.data.json_lists import read_elements
 from tasks.data.label_studio import LabelStudio

@@ -6,13 +6,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, TextIO
 
 from tasks.classes import ClassMap
-from tasks.data.checks import IMAGE_KINDS, Checked, Finding, Together, check_record
+from tasks.data.checks import IMAGE_KINDS, LOOKS, Checked, Finding, Look, Together, check_files, check_objects
 from tasks.data.concurrent import in_order
 from tasks.data.files import Place, resolve, staged
 from tasks.data.manifest import NAME, Adapter, Record, write_manifest
@@ -58,51 +57,100 @@ class Report:
         )
 
 
+@dataclass(frozen=True)
+class Site:
+    """What the files of a record are judged by, and where those go that the adapter makes. Cheap to pickle."""
+
+    local: Path  # where relative uris start, on this machine
+    folder: Place  # of the manifest
+    classes: ClassMap
+    lut: Sequence[int]
+    look: Look
+
+    def is_only_here(self, record: Record) -> bool:
+        """Whether a file of this record was made in a folder that other machines do not see."""
+        if isinstance(self.folder, Path):
+            return False
+        paths = (resolve(uri, self.local) for uri in (record.uri, record.segmentation, record.depth) if uri is not None)
+        return any(isinstance(path, Path) and path.is_relative_to(self.local) for path in paths)
+
+    def files(self, record: Record) -> tuple[Finding, ...]:
+        """What is wrong with the files of a record."""
+        return check_files(record, self.local, self.classes, self.lut, self.look)
+
+    def checked(self, looked: tuple[Record, tuple[Finding, ...] | None]) -> Checked:
+        """What is left of a record, once the files that were made for it are where the manifest will be."""
+        record, findings = looked
+        found = check_objects(record, self.classes, self.files(record) if findings is None else findings)
+        if isinstance(self.folder, S3Path) and found.record is not None:
+            for uri in (found.record.uri, found.record.segmentation, found.record.depth):
+                path = resolve(uri, self.local) if uri is not None else None
+                if uri is not None and isinstance(path, Path) and path.is_relative_to(self.local):
+                    (self.folder / uri).write_file(path)
+        return found
+
+
+# Looks at the files of records in another way than by threads of this process; the records come back in their order.
+Elsewhere = Callable[[Iterator[Record], Site], Iterator[tuple[Record, tuple[Finding, ...]]]]
+
+
 def prepare(
     adapter: Adapter,
     folder: Place,
     on_error: Literal["refuse", "skip"] = "refuse",
     progress: Callable[[int], None] | None = None,
     threads: int | None = None,
+    look: Look = "pixels",
+    elsewhere: Elsewhere | None = None,
 ) -> Report:
     """Check every image of a data set and write ``folder/manifest.parquet``; answers what was found.
 
     "refuse": any fault raises PrepareError and no manifest is written (one that is there stays). "skip": an image with
     a fault in its files, id or scene is left out, an object with a fault is left out of its image. Either way
     ``folder/problems.csv`` lists all faults. ``progress`` is told how many images are done. Same input, same bytes; a
-    kill leaves the manifest that was there before.
+    kill leaves the manifest that was there before. ``look`` says what is read of the files: see ``check_files``.
 
     Where ``folder`` is in object storage, the adapter makes its files on local disk (TMPDIR), from where they are sent.
     """
     if on_error not in ("refuse", "skip"):
         raise ValueError(f"prepare: on_error is {on_error!r}; expected 'refuse' or 'skip'")
+    if look not in LOOKS:
+        raise ValueError(f"prepare: look is {look!r}; expected one of {', '.join(LOOKS)}")
+
+    def into(local: Path) -> Report:
+        site = Site(local, folder, adapter.classes(), adapter.semantic_lut(), look)
+        return _prepared(adapter, site, on_error, progress, threads, elsewhere)
+
     if isinstance(folder, Path):
-        return _prepared(adapter, folder, folder, on_error, progress, threads)
+        return into(folder)
     (folder / ".writable").write_bytes(b"")  # who may not write there shall hear it before all images are read
     (folder / ".writable").unlink()
     with tempfile.TemporaryDirectory(prefix="mtal-data-") as scratch:
-        return _prepared(adapter, Path(scratch), folder, on_error, progress, threads)
+        return into(Path(scratch))
 
 
 def _prepared(
     adapter: Adapter,
-    local: Path,
-    folder: Place,
+    site: Site,
     on_error: str,
     progress: Callable[[int], None] | None,
     threads: int | None,
+    elsewhere: Elsewhere | None,
 ) -> Report:
-    report, refused = Report(), None
+    report, refused, folder = Report(), None, site.folder
     problems = folder / PROBLEMS
-    classes, lut = adapter.classes(), adapter.semantic_lut()
-    check = partial(_checked, base=local, folder=folder, classes=classes, lut=lut)
     with staged(problems) as draft, draft.open("w", newline="") as file:
-        records = adapter.records(local)
+        records = adapter.records(site.local)
         first = list(islice(records, 1))
-        checked = in_order(chain(first, records), check, threads or _threads(local, folder, first))
-        usable = _usable(checked, report, _writer(file), progress)
+        looked: Iterator[tuple[Record, tuple[Finding, ...] | None]]
+        looked = ((record, None) for record in chain(first, records))
+        if elsewhere is not None:
+            looked = elsewhere((record for record, _ in looked), site)
+        checked = in_order(looked, site.checked, _threads(site, first) if threads is None else threads)
+        usable = _usable(((record, found) for (record, _), found in checked), report, _writer(file), progress)
         try:
-            write_manifest(folder / NAME, _unless(usable, report, folder, on_error), classes, lut, adapter.size)
+            kept = _unless(usable, report, folder, on_error)
+            write_manifest(folder / NAME, kept, site.classes, site.lut, adapter.size)
         except PrepareError as error:
             refused = error
     if not report.counts:
@@ -112,20 +160,12 @@ def _prepared(
     return report
 
 
-def _threads(local: Path, folder: Place, first: Sequence[Record]) -> int:
+def _threads(site: Site, first: Sequence[Record]) -> int:
     """Threads that check: as many as decode at a time, and more where they mostly wait for a server."""
-    places = [folder, *(resolve(record.uri, local) for record in first)]
-    return 16 if any(isinstance(one, S3Path) for one in places) else min(8, os.cpu_count() or 1)
-
-
-def _checked(record: Record, base: Path, folder: Place, classes: ClassMap, lut: Sequence[int]) -> Checked:
-    """What is left of a record, once the files that the adapter has made for it are where the manifest will be."""
-    found = check_record(record, base, classes, lut)
-    if isinstance(folder, S3Path) and found.record is not None:
-        for uri in (found.record.uri, found.record.segmentation, found.record.depth):
-            if uri is not None and isinstance(path := resolve(uri, base), Path) and path.is_relative_to(base):
-                (folder / uri).write_file(path)
-    return found
+    places = [site.folder, *(resolve(record.uri, site.local) for record in first)]
+    if any(isinstance(one, S3Path) for one in places):
+        return 16
+    return min(8, os.cpu_count() or 1) if site.look != "list" else 0
 
 
 def _usable(

@@ -15,12 +15,13 @@ from orchestrator import cycle, identity, loggers
 from orchestrator.components import Component, make
 from orchestrator.config import Experiment, arm, plain
 from orchestrator.errors import ConfigError, RunError
-from orchestrator.preparing import Report, prepare
+from orchestrator.preparing import Elsewhere, Report, prepare
 from orchestrator.report import write_report
 from orchestrator.store import RunFolder, commit, fingerprint, read_json, write_json, write_table
 from orchestrator.trials import Failure, Plan, Unit, initial_folder, is_done
 from tasks.base import Metric, Model, Task, sensors_of
 from tasks.classes import ClassMap
+from tasks.data.checks import Look
 from tasks.data.files import Place, place, remove_tree
 from tasks.data.manifest import Manifest
 from tasks.data.samples import SENSORS
@@ -35,7 +36,12 @@ Told = Callable[[str, str, int, int], None]  # unit, phase, done, total (0 = not
 
 
 def prepare_data(
-    experiment: Experiment, told: Told, on_error: Literal["refuse", "skip"] = "refuse", folder: Place | None = None
+    experiment: Experiment,
+    told: Told,
+    on_error: Literal["refuse", "skip"] = "refuse",
+    folder: Place | None = None,
+    look: Look = "pixels",
+    elsewhere: Elsewhere | None = None,
 ) -> tuple[Place, Report]:
     """Check a data set and write its manifest; the folder and what was found. ConfigError when it is refused."""
     adapter = make("data", experiment.data, "data")
@@ -43,7 +49,10 @@ def prepare_data(
     if why := absent_data(experiment.data):
         raise ConfigError(why)
     with _data_faults(folder):
-        report = prepare(adapter, folder, on_error, lambda done: told(experiment.data.name, "prepare", done, 0))
+        name = experiment.data.name
+        report = prepare(
+            adapter, folder, on_error, lambda done: told(name, "prepare", done, 0), look=look, elsewhere=elsewhere
+        )
     return folder.absolute(), report
 
 

@@ -7,6 +7,7 @@ pixels, that becomes a whole new image.
 """
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,7 +20,8 @@ Rle = Mapping[str, object]  # {"size": [H, W], "counts": bytes}, column-major ru
 Size = tuple[int, int]  # H, W
 Window = tuple[float, float, float, float]  # x1, y1, x2, y2
 _T = TypeVar("_T", bound=np.generic)
-_GROUPS = 7  # of 5 bits: runs of up to 2^34 px
+_GROUPS = 7  # of 5 bits, in the longest number of a compressed RLE: pycocotools holds 32 bits
+_NEAR = 16.0  # sides of its image that a polygon may reach beyond it
 
 
 # ---- boxes --------------------------------------------------------------------------------------------------------
@@ -240,15 +242,31 @@ def rle_area(rle: Rle) -> int:
     return int(coco_mask.area(dict(rle)))
 
 
+def check_polygons(polygons: Sequence[Sequence[float]], size: Size) -> None:
+    """ValueError when a part has fewer than three points, an odd number of values, or no place near an image of H, W.
+
+    A value that is not finite has none, and pycocotools takes memory for each pixel that an edge passes.
+    """
+    limit = _NEAR * max(size)
+    for part in polygons:
+        try:
+            is_near = len(part) >= 6 and not len(part) % 2 and -limit <= min(part) and max(part) <= limit
+        except TypeError:
+            is_near = False
+        if not is_near or not isfinite(sum(part)):  # NaN is neither below nor above a limit
+            raise ValueError(
+                f"a polygon has the {len(part)} values {str(list(part)[:8])[:80]}; expected x, y of >= 3 points in the "
+                f"image or near it"
+            )
+
+
 def rle_of_polygons(polygons: Sequence[Sequence[float]], size: Size) -> dict[str, object]:
     """The union of some polygons (each x1, y1, x2, y2, ...) as the RLE of an image of H, W.
 
     pycocotools fills exactly the pixels between integer edges; cv2.fillPoly also paints the border pixels, so it is not
-    used. ValueError when a part has fewer than three points, an odd number of values, or one that is not finite.
+    used. ValueError when a part is none: see ``check_polygons``.
     """
-    for part in polygons:
-        if len(part) < 6 or len(part) % 2 or not np.isfinite(part).all():
-            raise ValueError(f"a polygon has the {len(part)} values {list(part)[:8]}; expected x, y of >= 3 points")
+    check_polygons(polygons, size)
     rle: dict[str, object] = coco_mask.merge(coco_mask.frPyObjects([list(map(float, p)) for p in polygons], *size))
     return rle
 
@@ -268,10 +286,15 @@ def rle_of(segmentation: object, size: Size) -> dict[str, object]:
     if isinstance(counts, str):
         counts = counts.encode("ascii", "replace")
     if isinstance(counts, bytes):
-        _checked_runs(run_lengths(counts), size)
+        runs = _run_array(counts)
+        _check_runs(int(runs.min(initial=0)), int(runs.sum()), size)
         return {"size": list(size), "counts": counts}
-    runs = _checked_runs([int(n) for n in counts], size)
-    rle: dict[str, object] = coco_mask.frPyObjects({"size": list(size), "counts": runs}, *size)
+    try:
+        listed = [int(n) for n in counts]
+    except (TypeError, OverflowError):
+        raise ValueError(f"a mask has the counts {str(counts)[:60]}; expected a list of runs, or a text") from None
+    _check_runs(min(listed, default=0), sum(listed), size)
+    rle: dict[str, object] = coco_mask.frPyObjects({"size": list(size), "counts": listed}, *size)
     return rle
 
 
@@ -281,23 +304,25 @@ def run_lengths(counts: bytes) -> list[int]:
     COCO's form: little-endian groups of 5 bits, bit 6 = more follows, sign-extended; from the fourth run on each is the
     difference to the run two before. ValueError when the last number is cut off.
     """
+    runs: list[int] = _run_array(counts).tolist()
+    return runs
+
+
+def _run_array(counts: bytes) -> NDArray[np.int64]:
     codes = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
-    ends = np.flatnonzero((codes & 0x20) == 0)
-    if not len(ends) or ends[-1] != len(codes) - 1:
-        if not len(codes):
-            return []
+    ends = np.flatnonzero(codes & 0x20 == 0)
+    if len(codes) != (ends[-1] + 1 if len(ends) else 0):
         raise ValueError("a mask's counts end inside a number; expected a complete compressed RLE")
-    starts = np.append(0, ends[:-1] + 1)
-    groups = ends - starts + 1
-    if groups.max() > _GROUPS:
-        raise ValueError(f"a mask's counts hold a number of {groups.max()} bytes; expected {_GROUPS} at the most")
-    shifts = 5 * (np.arange(len(codes)) - starts.repeat(groups))
-    runs = np.add.reduceat((codes & 0x1F) << shifts, starts)
-    runs -= ((codes[ends] & 0x10) != 0) * (1 << 5 * groups)
+    lengths = np.diff(ends, prepend=-1)
+    if lengths.max(initial=0) > _GROUPS:
+        raise ValueError(f"a mask's counts hold a number of more than {_GROUPS} characters; expected a compressed RLE")
+    starts = ends - lengths + 1
+    shifts = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
+    values = np.add.reduceat((codes & 0x1F) << shifts, starts) if len(starts) else codes
+    values -= np.where(codes[ends] & 0x10, 1 << 5 * lengths, 0)
     for first in (1, 2):
-        runs[first::2] = runs[first::2].cumsum()
-    found: list[int] = runs.tolist()
-    return found
+        values[first::2] = np.cumsum(values[first::2])
+    return values
 
 
 def hflip_rles(rles: Sequence[Rle | None]) -> tuple[Rle | None, ...]:
@@ -336,18 +361,20 @@ def resize_nearest(image: NDArray[_T], size: Size) -> NDArray[_T]:
 
 def _size_of(rle: Rle) -> Size:
     size: Any = rle["size"]
-    return int(size[0]), int(size[1])
+    try:
+        return int(size[0]), int(size[1])
+    except (TypeError, ValueError, LookupError, OverflowError):
+        raise ValueError(f"a mask has the size {str(size)[:40]}; expected its height and width in px") from None
 
 
 def _runs_of(rle: Rle) -> list[int]:
     counts = rle["counts"]
     assert isinstance(counts, bytes)
-    return _checked_runs(run_lengths(counts), _size_of(rle))
-
-
-def _checked_runs(runs: list[int], size: Size) -> list[int]:
-    if min(runs, default=0) < 0 or sum(runs) != size[0] * size[1]:
-        raise ValueError(
-            f"a mask's runs add up to {sum(runs)} px; expected the image's {size[0] * size[1]}, none below 0"
-        )
+    runs = run_lengths(counts)
+    _check_runs(min(runs, default=0), sum(runs), _size_of(rle))
     return runs
+
+
+def _check_runs(least: int, total: int, size: Size) -> None:
+    if least < 0 or total != size[0] * size[1]:
+        raise ValueError(f"a mask's runs add up to {total} px; expected the image's {size[0] * size[1]}, none below 0")

@@ -11,7 +11,7 @@ HOME = Path(__file__).resolve().parents[1]
 ROOMS = ("orchestrator", "tasks", "strategies", "configs")
 SOURCES = sorted(p for room in ROOMS for p in (HOME / room).rglob("*.py"))
 TESTS = sorted((HOME / "tests").rglob("test_*.py"))
-RAY_ROOMS = {"cli", "tuning", "ray_workers", "preparing", "jobs", "bench"}
+RAY_ROOMS = {"cli", "tuning", "ray_workers", "preparing", "preparing_on_ray", "jobs", "bench"}
 TAKES_EXPERIMENT = {
     "config",
     "cli",

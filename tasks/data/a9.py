@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from json import dumps
 from pathlib import Path
@@ -12,9 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tasks.classes import ClassMap
-from tasks.data.files import relative_uri
+from tasks.data.concurrent import in_order
+from tasks.data.files import Place, opened, place, relative_uri
 from tasks.data.manifest import ObjectRecord, Record
+from tasks.data.objects import S3Path
 from tasks.data.openlabel import Labeled, read_labels
+from tasks.data.s3 import AT_FAULT
 from tasks.data.semantic_maps import (
     IGNORE,
     clipped,
@@ -39,6 +43,7 @@ TYPES = {
     "EMERGENCY_VEHICLE": "emergency_vehicle",
 }
 _IMAGES = (".jpg", ".png", ".jpeg")
+_AHEAD = 16  # label files of object storage that are read at a time
 _SIZE = (1200, 1920)  # H, W of the cameras; for an image that cannot be opened, which ``prepare`` then tells
 _NAN = (float("nan"),) * 4
 
@@ -61,7 +66,7 @@ class A9:
     splits: a split has its folder (``splits``), or is a share of the scenes.
     """
 
-    root: str
+    root: str  # a folder, or s3://bucket/prefix
     folders: Mapping[str, str] = field(
         default_factory=lambda: {"_labels": "_images", "labels": "images", "labels_images": "images"}
     )
@@ -91,30 +96,45 @@ class A9:
 
     def records(self, folder: Path) -> Iterator[Record]:
         """Every labeled image; objects with faults are yielded: ``prepare`` judges."""
-        root = Path(self.root)
+        root = place(self.root)
         for split, part in (self.splits or {"train": ""}).items():
             if not (root / part).is_dir():
                 raise FileNotFoundError(
                     f"{root / part}: no such folder; expected releases of A9: set data.root to the folder that holds "
                     f"them, or correct data.splits"
                 )
-            for labels, images in self._pairs(root / part):
-                for path in sorted(labels.rglob("*.json")):
-                    if not self.sensors or path.parent.name in self.sensors:
-                        yield self._record(path, images / path.relative_to(labels), labels.parent, split, folder)
+            frames = self._frames(root / part)
+            record = partial(self._record, split=split, folder=folder)
+            yield from (found for _, found in in_order(frames, record, _AHEAD if isinstance(root, S3Path) else 0))
 
-    def _pairs(self, folder: Path) -> Iterator[tuple[Path, Path]]:
-        """(folder of labels, folder of images) of every sequence, in order."""
-        for place, names, _ in os.walk(folder):
-            for name in sorted(set(names) & set(self.folders)):
-                yield Path(place, name), Path(place, self.folders[name])
-            names[:] = sorted(set(names) - set(self.folders) - set(self.folders.values()))
+    def _frames(self, folder: Place) -> Iterator["_Frame"]:
+        """Every label file of every sequence, in the order of their paths."""
+        files = folder.walk() if isinstance(folder, S3Path) else self._files(folder)
+        known = {one.relative_to(folder).parts for one in files}  # type: ignore[arg-type]  # of the same kind
+        for parts in sorted(known):
+            at = next((i for i, name in enumerate(parts[:-1]) if name in {*self.folders, *self.folders.values()}), None)
+            if at is None or parts[at] not in self.folders or not parts[-1].endswith(".json"):
+                continue
+            if self.sensors and parts[-2] not in self.sensors:
+                continue
+            image = (*parts[:at], self.folders[parts[at]], *parts[at + 1 : -1])
+            names = [parts[-1].removesuffix(".json") + ending for ending in _IMAGES]
+            name = next((name for name in names if (*image, name) in known), names[0])
+            yield _Frame(folder.joinpath(*parts), folder.joinpath(*image, name), folder.joinpath(*parts[:at]))
 
-    def _record(self, labels: Path, image: Path, sequence: Path, split: str, folder: Path) -> Record:
-        """The record of a label file; ``image`` is the path of its image, but for its ending."""
-        root, path = Path(self.root), _image(image)
+    def _files(self, folder: Path) -> Iterator[Path]:
+        """All files of labels and images on a disk."""
+        wanted = {*self.folders, *self.folders.values()}
+        for above, names, _ in os.walk(folder):
+            for name in set(names) & wanted:
+                yield from (path for path in Path(above, name).rglob("*") if path.is_file())
+            names[:] = set(names) - wanted
+
+    def _record(self, frame: "_Frame", split: str, folder: Path) -> Record:
+        """The record of a label file."""
+        labels, path, root = frame.labels, frame.image, place(self.root)
         size = _size(path)
-        scene = self._scene(labels, relative_uri(sequence, root))
+        scene = self._scene(labels, relative_uri(frame.sequence, root))
         bare = Record(
             id=relative_uri(path, root),
             uri=relative_uri(path, folder),
@@ -122,14 +142,14 @@ class A9:
             split=drawn_split(split, scene, self.validation, self.test),
             group=scene,
         )
+        made = folder / "semantic" / self._mark / Path(relative_uri(labels, root)).with_suffix(".png")
         try:
             objects = [one for one in read_labels(labels, size) if one.type not in self.left_out]
+            is_masked = any(one.polygons for one in objects)
+            if is_masked and not is_newer(made, (labels, path)):
+                write_map(made, self._painted(objects, size))
         except ValueError as error:
-            return replace(bare, fault=str(error))
-        made = folder / "semantic" / self._mark / Path(relative_uri(labels, root)).with_suffix(".png")
-        is_masked = any(one.polygons for one in objects)
-        if is_masked and not is_newer(made, (labels, path)):
-            write_map(made, self._painted(objects, size))
+            return replace(bare, fault=str(error) if str(labels) in str(error) else f"{labels}: {error}: correct it")
         return replace(
             bare,
             objects=tuple(self._object(one, size) for one in objects if one.type not in self.ignored),
@@ -152,7 +172,7 @@ class A9:
                 fill_box(values, one.box, IGNORE)
         return values
 
-    def _scene(self, labels: Path, sequence: str) -> str:
+    def _scene(self, labels: Place, sequence: str) -> str:
         """Names of files begin with their second: <seconds>_<nanoseconds>_<sensor>."""
         if not self.scene_seconds:
             return sequence
@@ -171,16 +191,19 @@ class A9:
         return sha256(dumps(parts).encode()).hexdigest()[:8]
 
 
-def _image(path: Path) -> Path:
-    """The image beside a label file; where there is none, what it would be called."""
-    found = [path.with_suffix(ending) for ending in _IMAGES]
-    return next((one for one in found if one.is_file()), found[0])
+@dataclass(frozen=True)
+class _Frame:
+    labels: Place
+    image: Place  # where there is none, what it would be called
+    sequence: Place  # the folder that the folders of labels and images lie in
 
 
-def _size(path: Path) -> tuple[int, int]:
+def _size(path: Place) -> tuple[int, int]:
     """H, W, from the head of the file."""
     try:
-        with Image.open(path) as image:
+        with opened(str(path), Path()) as file, Image.open(file) as image:
             return image.height, image.width
+    except AT_FAULT:
+        raise  # the storage is at fault, not the data set
     except (OSError, ValueError, SyntaxError):
         return _SIZE

@@ -49,7 +49,7 @@ def brush_of_mask(mask: NDArray[np.bool_]) -> list[int]:
 def unpack_runs(rle: Sequence[int]) -> NDArray[np.uint8]:
     """All words of the runs, flat. ValueError when these are no bytes, end too early, or run over their number."""
     try:
-        bits = _Bits(bytes(rle))
+        bits = _Bits(bytes([*rle]))
     except (TypeError, ValueError):
         raise ValueError(f"a brush's runs are {str(rle)[:40]!r}; expected a list of bytes 0..255") from None
     count, width = bits.read(32), bits.read(5) + 1

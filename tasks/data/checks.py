@@ -4,23 +4,28 @@ An image that cannot be used is dropped as a whole (its file, its maps, its id, 
 used is dropped alone, and its image stays.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from math import isfinite
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from tasks.classes import ClassMap
 from tasks.data.files import Place
+from tasks.data.headers import header_size
 from tasks.data.manifest import SPLITS, ObjectRecord, Record
 from tasks.data.s3 import AT_FAULT
 from tasks.data.samples import class_ids, read_depth, read_image, read_semantic
-from tasks.geometry import rle_of
+from tasks.geometry import check_polygons, rle_of
 from tasks.seeding import key_of
 
 TOLERANCE = 1.0  # px that a box may reach beyond the image (it is then cut at the border)
 IMAGE_KINDS = ("missing", "undecodable", "labels", "size", "semantic", "depth", "split", "duplicate", "scene")
 OBJECT_KINDS = ("class", "box", "mask", "keypoints")
+Look = Literal["pixels", "headers", "list"]  # how far the files of a data set are looked at
+LOOKS: tuple[str, ...] = get_args(Look)
+_LONGEST = (1 << 31) - 1  # px of a side, as the manifest can keep them
 
 
 @dataclass(frozen=True)
@@ -71,31 +76,56 @@ class Together:
         return [Finding("scene", record.id, record.uri, sentence)]
 
 
-def check_record(record: Record, base: Place, classes: ClassMap, lut: Sequence[int]) -> Checked:
-    """What can be used of a record: all its files are read to their end, all its objects looked at."""
+def check_record(record: Record, base: Place, classes: ClassMap, lut: Sequence[int], look: Look = "pixels") -> Checked:
+    """What can be used of a record: its files are looked at as far as ``look`` says, and all its objects."""
+    return check_objects(record, classes, check_files(record, base, classes, lut, look))
+
+
+def check_files(
+    record: Record, base: Place, classes: ClassMap, lut: Sequence[int], look: Look = "pixels"
+) -> tuple[Finding, ...]:
+    """What is wrong with an image and its maps; where anything is, the image cannot be used.
+
+    "pixels": they are decoded to their end. "headers": they are there, begin as such files do, and have the size that
+    is listed. "list": they are not looked at.
+    """
     if record.fault:
-        return Checked(None, (Finding("labels", record.id, record.uri, record.fault),))
-    findings = [*_check_image(record, base), *_check_maps(record, base, classes, lut)]
+        return (Finding("labels", record.id, record.uri, record.fault),)
+    if look != "list":
+        return (*_check_image(record, base, look), *_check_maps(record, base, classes, lut, look))
+    height, width = record.size
+    if 0 < height <= _LONGEST and 0 < width <= _LONGEST:
+        return ()
+    sentence = f"is listed as {height} x {width} px (H x W); expected 1..{_LONGEST} each: correct the list"
+    return (Finding("size", record.id, record.uri, sentence),)
+
+
+def check_objects(record: Record, classes: ClassMap, findings: Sequence[Finding] = ()) -> Checked:
+    """What can be used of a record of which ``check_files`` has found this."""
     if findings:
         return Checked(None, tuple(findings))
     if record.objects is None:
         return Checked(record)
-    kept, clipped = [], 0
+    kept, clipped, bad = [], 0, list[Finding]()
     for index, one in enumerate(record.objects):
         problem = _check_object(one, record.size, classes)
         if problem is not None:
             kind, sentence = problem
-            findings.append(Finding(kind, record.id, record.uri, f"object {index}: {sentence}"))
+            bad.append(Finding(kind, record.id, record.uri, f"object {index}: {sentence}"))
             continue
         box = _clipped(one.box, record.size)
         clipped += box != one.box
-        kept.append(replace(one, box=box))
-    return Checked(replace(record, objects=tuple(kept)), tuple(findings), clipped)
+        kept.append(one if box == one.box else replace(one, box=box))
+    if bad or clipped:
+        record = replace(record, objects=tuple(kept))
+    return Checked(record, tuple(bad), clipped)
 
 
-def _check_image(record: Record, base: Place) -> list[Finding]:
+def _check_image(record: Record, base: Place, look: Look) -> list[Finding]:
     try:
-        found = read_image(record.uri, base).shape[:2]
+        found = header_size(record.uri, base) if look == "headers" else None
+        if found != record.size:  # what a header says of turns may stand at its end
+            found = read_image(record.uri, base).shape[:2]
     except AT_FAULT:
         raise  # the storage is at fault, not the data set
     except OSError as error:
@@ -105,7 +135,7 @@ def _check_image(record: Record, base: Place) -> list[Finding]:
     return _check_size(record, record.uri, "size", found)
 
 
-def _check_maps(record: Record, base: Place, classes: ClassMap, lut: Sequence[int]) -> list[Finding]:
+def _check_maps(record: Record, base: Place, classes: ClassMap, lut: Sequence[int], look: Look) -> list[Finding]:
     """The semantic map and the depth map, where there are any."""
     findings: list[Finding] = []
     for kind, uri in (("semantic", record.segmentation), ("depth", record.depth)):
@@ -114,6 +144,8 @@ def _check_maps(record: Record, base: Place, classes: ClassMap, lut: Sequence[in
         try:
             if kind == "depth":
                 found = read_depth(uri, base).shape
+            elif look == "headers":
+                found = header_size(uri, base, ("L", "P"))
             else:
                 values = read_semantic(uri, base)
                 found = values.shape
@@ -148,48 +180,62 @@ def _check_size(record: Record, uri: str, kind: str, found: tuple[int, ...]) -> 
 
 def _check_object(one: ObjectRecord, size: tuple[int, int], classes: ClassMap) -> tuple[str, str] | None:
     """(kind, sentence) of the first thing that is wrong with an object."""
-    where = f"box {tuple(round(value, 2) for value in one.box)}"
+    height, width = size
+    x1, y1, x2, y2 = one.box
     if not 0 <= one.label < len(classes.detection):
         return "class", (
-            f"{where} has a class that the class list does not hold; expected one of {len(classes.detection)} classes: "
-            f"correct the label or add the class"
+            f"{_where(one)} has a class that the class list does not hold; expected one of {len(classes.detection)} "
+            f"classes: correct the label or add the class"
         )
-    if not np.isfinite(one.box).all():
-        return "box", f"{where} is not finite; expected x1, y1, x2, y2 in px: correct or delete the object"
-    x1, y1, x2, y2 = one.box
-    height, width = size
+    if not isfinite(x1 + y1 + x2 + y2):
+        return "box", f"{_where(one)} is not finite; expected x1, y1, x2, y2 in px: correct or delete the object"
     if min(x1, y1) < -TOLERANCE or x2 > width + TOLERANCE or y2 > height + TOLERANCE:
         return "box", (
-            f"{where} leaves the image of {height} x {width} px (H x W) by more than {TOLERANCE:g} px; expected a box "
-            f"inside: correct it"
+            f"{_where(one)} leaves the image of {height} x {width} px (H x W) by more than {TOLERANCE:g} px; expected "
+            f"a box inside: correct it"
         )
-    x1, y1, x2, y2 = np.asarray(_clipped(one.box, size), np.float32).tolist()  # as the manifest keeps it
+    x1, y1, x2, y2 = _clipped(one.box, size)
+    if min(x2 - x1, y2 - y1) < 1e-6 * max(size):  # as the manifest keeps it, 24 bits a number
+        x1, y1, x2, y2 = np.asarray((x1, y1, x2, y2), np.float32).tolist()
     if x2 <= x1 or y2 <= y1:
-        return "box", f"{where} has no area in the image; expected x1 < x2 and y1 < y2: correct or delete the object"
-    return _check_mask(one, size, where) or _check_keypoints(one, classes, where)
-
-
-def _check_mask(one: ObjectRecord, size: tuple[int, int], where: str) -> tuple[str, str] | None:
-    segmentation: Mapping[str, object] | tuple[tuple[float, ...], ...] | None = one.rle or one.polygons
-    if not segmentation:
-        return None
-    try:
-        rle_of(segmentation, size)
-    except (ValueError, TypeError) as error:
-        return "mask", f"{where}: {error}: correct or delete the mask"
-    return None
-
-
-def _check_keypoints(one: ObjectRecord, classes: ClassMap, where: str) -> tuple[str, str] | None:
-    if not one.keypoints or not classes.keypoints:
-        return None
-    values, count = np.asarray(one.keypoints, np.float64), len(classes.keypoints)
-    if values.size != 3 * count or not np.isfinite(values).all() or not np.isin(values[2::3], (0, 1, 2)).all():
-        return "keypoints", (
-            f"{where} has the keypoints {values[:9].tolist()}...; expected {count} times x, y, v with v of 0, 1, 2: "
-            f"correct or delete them"
+        return "box", (
+            f"{_where(one)} has no area in the image; expected x1 < x2 and y1 < y2: correct or delete the object"
         )
+    return _check_mask(one, size) or _check_keypoints(one, classes)
+
+
+def _where(one: ObjectRecord) -> str:
+    return f"box {tuple(round(value, 2) for value in one.box)}"
+
+
+def _check_mask(one: ObjectRecord, size: tuple[int, int]) -> tuple[str, str] | None:
+    try:
+        if one.rle:
+            rle_of(one.rle, size)
+        else:
+            check_polygons(one.polygons, size)
+    except ValueError as error:
+        return "mask", f"{_where(one)}: {error}: correct or delete the mask"
     return None
+
+
+def _check_keypoints(one: ObjectRecord, classes: ClassMap) -> tuple[str, str] | None:
+    if not one.keypoints:
+        return None
+    count = len(classes.keypoints)
+    try:
+        values = np.asarray(one.keypoints, np.float64)
+        are_right = values.ndim == 1 and bool(np.isfinite(values).all())
+    except (TypeError, ValueError, OverflowError):
+        are_right = False
+    if are_right and count:
+        are_right = values.size == 3 * count and bool(np.isin(values[2::3], (0, 1, 2)).all())
+    if are_right:
+        return None
+    return "keypoints", (
+        f"{_where(one)} has the keypoints {str(one.keypoints[:9])[:80]}...; expected {count} times x, y, v with v of "
+        f"0, 1, 2: correct or delete them"
+    )
 
 
 def _clipped(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:

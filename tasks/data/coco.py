@@ -1,14 +1,14 @@
 """The COCO family: boxes, polygons, run-length masks, crowds, keypoints, semantic PNGs, panoptic PNGs.
 
-@plugin-dev: other data sets in COCO's JSON form use ``read_coco`` and ``object_of``.
+@plugin-dev: other data sets in COCO's JSON form use ``index_of`` (large ones), ``read_coco`` and ``object_of``.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from posixpath import splitext
 from typing import Any, Literal
 
 import numpy as np
@@ -16,25 +16,28 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tasks.classes import ClassMap
+from tasks.data.annotation_index import AnnotationIndex, check_entries
 from tasks.data.combined import KeypointSlots
 from tasks.data.concurrent import in_order
 from tasks.data.files import (
     Place,
+    below,
     check_key,
     place,
     read_bytes,
     read_json,
     relative_uri,
     resolve,
+    uris_below,
 )
 from tasks.data.manifest import ObjectRecord, Record
-from tasks.data.semantic_maps import is_newer, write_map
+from tasks.data.semantic_maps import box_of, is_newer, write_map
 from tasks.data.splits import check_shares, drawn_split
 from tasks.geometry import mask_box, rle_of, rle_of_mask
 
 UNLISTED = 254  # in the semantic PNGs made here: a segment that the panoptic JSON does not list; never a class
 _SPLIT = "{split}"
-_NUMBER = (int, float)
+_NO_NUMBERS = (float("nan"),)  # what stands for keypoints that are no list
 _AHEAD = 8  # panoptic PNGs that are read at a time
 
 
@@ -96,72 +99,64 @@ class Coco:
 
     def records(self, folder: Path) -> Iterator[Record]:
         """Every image; ValueError where a file is no COCO JSON. Objects with faults are yielded: ``prepare`` judges."""
-        names = self.classes().detection
+        names, root = self.classes().detection, place(self.root)
         labels = {one["id"]: names.index(self._name(one)) for one in self._things}
-        slots = KeypointSlots(self._things)
         for split, word in self._words():
-            yield from self._records(split, word, labels, slots, folder)
+            images = resolve(self.images.replace(_SPLIT, word), root)
+            part = _Part(split, word, folder, labels, uris_below(images, root), uris_below(images, folder))
+            yield from self._records(part, KeypointSlots(self._things))
+            self._indices.clear()  # those of the next split take its place
 
-    def _records(
-        self, split: str, word: str, labels: Mapping[int, int], slots: KeypointSlots, folder: Path
-    ) -> Iterator[Record]:
+    def _records(self, part: "_Part", slots: KeypointSlots) -> Iterator[Record]:
         """The images of one pair of files."""
-        content = self._read(self.annotations or self.panoptic, word)
-        segments = {}
-        if self.panoptic:
-            listed = self._read(self.panoptic, word) if self.annotations else content
-            segments = {one["image_id"]: one for one in listed["annotations"]}
-        objects = defaultdict(list)
-        for one in content["annotations"] if self.annotations else ():
-            objects[one["image_id"]].append({**one, "keypoints": slots.placed(one)})
+        index = self._index(self.annotations or self.panoptic, part.word)
+        maps = self._index(self.panoptic, part.word) if self.panoptic else None
 
-        def record(image: Mapping[str, Any]) -> Record:
-            found = self._record(image, objects.get(image["id"], ()), labels, split, word, folder)
-            listed = segments.get(image["id"])
-            return found if listed is None else self._with_panoptic(found, listed, labels, word, folder)
+        def record(entry: tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]) -> Record:
+            image, annotations = entry
+            own = annotations if self.annotations else ()
+            if slots.names:
+                own = [{**one, "keypoints": slots.placed(one)} for one in own]
+            found = self._record(image, own, part)
+            listed = maps.of(image["id"]) if maps is not None else ()
+            return self._with_panoptic(found, listed[-1], part) if listed else found
 
-        if segments:
-            yield from (found for _, found in in_order(content["images"], record, _AHEAD))
+        if maps is not None:
+            yield from (found for _, found in in_order(index, record, _AHEAD))
         else:
-            yield from map(record, content["images"])
+            yield from map(record, index)
 
     # ---- one image ----
 
-    def _record(
-        self,
-        image: Mapping[str, Any],
-        annotations: Sequence[Mapping[str, Any]],
-        labels: Mapping[int, int],
-        split: str,
-        word: str,
-        folder: Path,
-    ) -> Record:
-        root, size = place(self.root), (image["height"], image["width"])
-        path = resolve(image["file_name"], resolve(self.images.replace(_SPLIT, word), root))
-        semantic = self._semantic(image, word)
-        id = relative_uri(path, root)
+    def _record(self, image: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]], part: "_Part") -> Record:
+        size, semantic, id = (
+            (image["height"], image["width"]),
+            self._semantic(image, part.word),
+            part.id(image["file_name"]),
+        )
         group = str(image.get(self.group, "")) if self.group else ""
-        is_labeled = self.annotations and image.get("has", {}).get("detection", True)
+        is_labeled = self.annotations and (image.get("has") or {}).get("detection", True)
         return Record(
             id=id,
-            uri=relative_uri(path, folder),
+            uri=part.uri(image["file_name"]),
             size=size,
-            split=drawn_split(image.get("split", split), group or id, self.validation, self.test),
+            split=drawn_split(image.get("split", part.split), group or id, self.validation, self.test),
             group=group,
-            objects=tuple(object_of(one, labels, size) for one in annotations) if is_labeled else None,
-            segmentation=None if semantic is None else relative_uri(semantic, folder),
+            objects=tuple(object_of(one, part.labels, size) for one in annotations) if is_labeled else None,
+            segmentation=None if semantic is None else relative_uri(semantic, part.folder),
         )
 
-    def _with_panoptic(
-        self, record: Record, listed: Mapping[str, Any], labels: Mapping[int, int], word: str, folder: Path
-    ) -> Record:
+    def _with_panoptic(self, record: Record, listed: Mapping[str, Any], part: "_Part") -> Record:
         """The record with the labels of its panoptic PNG.
 
         Where that is missing or broken it becomes the semantic map itself, and ``prepare`` says what is wrong with it.
         """
-        source = resolve(self.panoptic.replace(_SPLIT, word), place(self.root))
+        folder, source = part.folder, resolve(self.panoptic.replace(_SPLIT, part.word), place(self.root))
         png = source.parent / source.stem / listed["file_name"]
-        made = folder / "semantic" / source.stem / PurePosixPath(listed["file_name"]).with_suffix(".png")
+        try:
+            made = below(folder / "semantic" / source.stem, listed["file_name"]).with_suffix(".png")
+        except ValueError as error:
+            return replace(record, fault=f"{source}: file_name {error}")
         fresh = self.annotations and is_newer(made, (source, png))
         try:
             ids = None if fresh else _read_panoptic(png)
@@ -170,15 +165,14 @@ class Coco:
         objects = record.objects
         if ids is not None:
             _write_semantic(made, ids, listed["segments_info"])
-            objects = objects if self.annotations else _thing_objects(ids, listed["segments_info"], labels)
+            objects = objects if self.annotations else _thing_objects(ids, listed["segments_info"], part.labels)
         return replace(record, segmentation=relative_uri(made, folder), objects=objects)
 
     def _semantic(self, image: Mapping[str, Any], word: str) -> Place | None:
-        root = place(self.root)
         if self.semantic:
-            folder = resolve(self.semantic.replace(_SPLIT, word), root)
-            return folder / PurePosixPath(image["file_name"]).with_suffix(".png")
-        return resolve(image["sem_file_name"], root) if image.get("sem_file_name") else None
+            folder = resolve(self.semantic.replace(_SPLIT, word), place(self.root))
+            return folder / f"{splitext(image['file_name'])[0]}.png"
+        return resolve(image["sem_file_name"], place(self.root)) if image.get("sem_file_name") else None
 
     # ---- files ----
 
@@ -186,8 +180,16 @@ class Coco:
         """(split, its word in paths) for each file to read."""
         return list(self.splits.items()) if _SPLIT in (self.annotations or self.panoptic) else [("train", "")]
 
-    def _read(self, path: str, word: str) -> dict[str, Any]:
-        return read_coco(resolve(path.replace(_SPLIT, word), place(self.root)), path == self.panoptic)
+    def _index(self, path: str, word: str) -> AnnotationIndex:
+        """One that was read once is kept: its categories are asked for before its images."""
+        if (path, word) not in self._indices:
+            file = resolve(path.replace(_SPLIT, word), place(self.root))
+            self._indices[path, word] = index_of(file, path == self.panoptic)
+        return self._indices[path, word]
+
+    @cached_property
+    def _indices(self) -> dict[tuple[str, str], AnnotationIndex]:
+        return {}
 
     # ---- classes ----
 
@@ -220,34 +222,70 @@ class Coco:
         return found
 
     def _categories(self, path: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._read(path, self._words()[0][1])["categories"]
-        return found
+        index = self._index(path, self._words()[0][1])
+        return check_entries(index.head, str(index.path))
 
 
-def read_coco(path: Place, panoptic: bool = False) -> dict[str, Any]:
-    """A COCO JSON whose lists hold what is needed; ValueError names the file, the entry and the key that is missing."""
+@dataclass(frozen=True)
+class _Part:
+    """One pair of files, and what its images have in common."""
+
+    split: str
+    word: str  # of the split in paths
+    folder: Path  # of the manifest
+    labels: Mapping[int, int]  # category id: class
+    id: Callable[[str], str]  # of a file_name
+    uri: Callable[[str], str]
+
+
+def index_of(path: Place, panoptic: bool = False) -> AnnotationIndex:
+    """A COCO JSON to be read an image at a time. ValueError names the entry and the key that is missing."""
+    index = AnnotationIndex(path, lambda name, number, one: _check_entry(name, number, one, panoptic, path))
+    check_entries(index.head, str(path))
+    return index
+
+
+def read_coco(path: Place) -> dict[str, Any]:
+    """A COCO JSON as a whole; ValueError names the file, the entry and the key that is missing."""
     content = read_json(path, {"images": list, "annotations": list, "categories": list})
-    for i, one in enumerate(content["categories"]):
-        check_key(one, "id", int, f"{path}: categories[{i}]")
-        check_key(one, "name", str, f"{path}: categories[{i}]")
+    check_entries(content, str(path))
     for i, one in enumerate(content["images"]):
         check_key(one, "id", (int, str), f"{path}: images[{i}]")
-        check_key(one, "file_name", str, f"{path}: images[{i}]")
-        check_key(one, "height", int, f"{path}: images[{i}]")
-        check_key(one, "width", int, f"{path}: images[{i}]")
+        _check_entry("images", i, one, False, path)
     ids = {one["id"] for one in content["images"]}
-    keys: dict[str, Any] = {"file_name": str, "segments_info": list} if panoptic else {"category_id": int, "bbox": list}
     for i, one in enumerate(content["annotations"]):
         if check_key(one, "image_id", (int, str), f"{path}: annotations[{i}]") not in ids:
             raise ValueError(
                 f"{path}: annotations[{i}] is of image {one['image_id']}; expected the id of one of images"
             )
-        for name, kind in keys.items():
-            check_key(one, name, kind, f"{path}: annotations[{i}]")
-        for segment in one["segments_info"] if panoptic else ():
-            for name in ("id", "category_id"):
-                check_key(segment, name, int, f"{path}: a segment of annotations[{i}]")
+        _check_entry("annotations", i, one, False, path)
     return content
+
+
+_KEYS: Mapping[str, Mapping[str, type]] = {
+    "images": {"file_name": str, "height": int, "width": int},
+    "annotations": {"category_id": int, "bbox": list},
+    "panoptic": {"file_name": str, "segments_info": list},
+}
+
+
+_MAY = {"sem_file_name": str, "has": dict, "split": str}  # of images
+
+
+def _check_entry(name: str, number: int, one: Mapping[str, Any], panoptic: bool, path: Place) -> None:
+    """ValueError where an entry of images or annotations lacks what is needed."""
+    is_map = panoptic and name == "annotations"
+    for key, kind in _KEYS["panoptic" if is_map else name].items():
+        if type(one.get(key)) is not kind:
+            check_key(one, key, kind, f"{path}: {name}[{number}]")
+    for key, kind in _MAY.items() if name == "images" else ():
+        if one.get(key) is not None:
+            check_key(one, key, kind, f"{path}: {name}[{number}]")
+    if not is_map:
+        return
+    for segment in one["segments_info"]:
+        for key in ("id", "category_id"):
+            check_key(segment, key, int, f"{path}: a segment of {name}[{number}]")
 
 
 def object_of(annotation: Mapping[str, Any], labels: Mapping[int, int], size: tuple[int, int]) -> ObjectRecord:
@@ -256,32 +294,33 @@ def object_of(annotation: Mapping[str, Any], labels: Mapping[int, int], size: tu
     Category ids that ``labels`` (id -> class) does not hold become -1, a box that is not four numbers becomes NaN, and
     a mask that cannot be read stays as it is.
     """
-    box_xywh = annotation["bbox"]
-    if len(box_xywh) != 4 or not all(isinstance(value, _NUMBER) for value in box_xywh):
-        box_xywh = (float("nan"),) * 4
-    x, y, width, height = map(float, box_xywh)
+    x, y, width, height = box_of(annotation["bbox"])  # as COCO has it
     segmentation, rle = annotation.get("segmentation"), None
     polygons: tuple[tuple[float, ...], ...] = ()
     if isinstance(segmentation, Mapping):
-        try:
-            rle = rle_of(segmentation, size)
-        except ValueError:
-            rle = _as_found(segmentation)
+        rle = _rle(segmentation, size)
     elif segmentation:
-        polygons = tuple(tuple(part) if isinstance(part, list) else () for part in segmentation)
+        parts = segmentation if isinstance(segmentation, list) else [()]
+        polygons = tuple(tuple(part) if isinstance(part, list) else () for part in parts)
+    keypoints = annotation.get("keypoints") or ()
     return ObjectRecord(
         box=(x, y, x + width, y + height),
         label=labels.get(annotation["category_id"], -1),
         crowd=bool(annotation.get("iscrowd", 0)),
         rle=rle,
         polygons=polygons,
-        keypoints=tuple(annotation.get("keypoints") or ()),
+        keypoints=tuple(keypoints) if isinstance(keypoints, list | tuple) else _NO_NUMBERS,
     )
 
 
-def _as_found(segmentation: Mapping[str, Any]) -> dict[str, object]:
-    """A mask that is not valid, in the form that ``prepare`` can judge."""
+def _rle(segmentation: Mapping[str, Any], size: tuple[int, int]) -> Mapping[str, object]:
+    """A mask as a compressed RLE; what cannot be one, in a form that ``prepare`` can judge."""
     counts = segmentation.get("counts", b"")
+    if isinstance(counts, list):
+        try:
+            return rle_of(segmentation, size)
+        except ValueError:
+            return segmentation
     if isinstance(counts, str):
         counts = counts.encode("ascii", "replace")
     return {"size": segmentation.get("size", [0, 0]), "counts": counts}

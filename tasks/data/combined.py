@@ -8,7 +8,6 @@ own, and their ``flip_pairs``. Keys that are not known here are kept. Coordinate
 
 import json
 import shutil
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TextIO
@@ -16,53 +15,38 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.data.files import Place, check_key, local_file, staged
-from tasks.data.json_lists import read_element, read_elements
+from tasks.data.annotation_index import LISTS, AnnotationIndex, check_entries
+from tasks.data.files import Place, check_key, staged
+from tasks.data.json_lists import read_elements
 from tasks.geometry import rle_of
-from tasks.seeding import key_of
-
-LISTS = ("images", "annotations")
 
 
 class CombinedFile:
     """A combined COCO file that is read an image at a time, its annotations with it, wherever they stand.
 
-    Held in memory: its categories, and about 20 bytes for each annotation.
+    Held in memory: what ``AnnotationIndex`` holds.
     """
 
     def __init__(self, path: Place) -> None:
         """Reads the file once; ValueError names the entry that cannot be used, and what was expected."""
         self.path = path
-        self.head: dict[str, Any] = {}  # all keys of the file but images and annotations
-        self._file = local_file(path)
-        images, owners, offsets, lengths = array("Q"), array("Q"), array("Q"), array("L")
-        for one in read_elements(self._file, LISTS):
-            if not one.is_listed:
-                self.head[one.key] = one.value
-            elif one.key == "images":
-                where = f"{path}: images[{len(images)}]"
-                images.append(_id_key(check_key(one.value, "id", (int, str), where)))
-            elif one.key == "annotations":
-                where = f"{path}: annotations[{len(owners)}]"
-                owners.append(_id_key(check_key(one.value, "image_id", (int, str), where)))
-                offsets.append(one.offset)
-                lengths.append(one.length)
+        self._index = AnnotationIndex(path, lambda kind, number, entry: None)
         self._schemas = {one["id"]: one for one in check_categories(self.head, str(path))}
-        order = np.argsort(np.asarray(owners, np.uint64), kind="stable")
-        self._owners = np.asarray(owners, np.uint64)[order]
-        self._places = np.asarray(offsets, np.int64)[order], np.asarray(lengths, np.int64)[order]
-        self._images = np.asarray(images, np.uint64)
-        self._check_owners()
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """All keys of the file but images and annotations."""
+        return self._index.head
 
     @property
     def images(self) -> int:
         """How many there are."""
-        return len(self._images)
+        return self._index.images
 
     @property
     def annotations(self) -> int:
         """How many there are."""
-        return len(self._owners)
+        return self._index.annotations
 
     @property
     def categories(self) -> list[dict[str, Any]]:
@@ -70,43 +54,17 @@ class CombinedFile:
 
     def __iter__(self) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
         """Each image with its annotations, both in the order of the file. ValueError for one that cannot be used."""
-        with self._file.open("rb") as file:
-            images = (value for key, value in self.entries() if key == "images")
-            for number, image in enumerate(images):
-                where = f"{self.path}: images[{number}]"
-                size = check_key(image, "height", int, where), check_key(image, "width", int, where)
-                check_key(image, "file_name", str, where)
-                found = []
-                for offset, length in self._of(_id_key(image["id"])):
-                    one = read_element(file, offset, length)
-                    check_annotation(one, self._schemas, size, f"{self.path}: annotation {one.get('id')!r}")
-                    found.append(one)
-                yield image, found
+        for number, (image, annotations) in enumerate(self._index):
+            where = f"{self.path}: images[{number}]"
+            size = check_key(image, "height", int, where), check_key(image, "width", int, where)
+            check_key(image, "file_name", str, where)
+            for one in annotations:
+                check_annotation(one, self._schemas, size, f"{self.path}: annotation {one.get('id')!r}")
+            yield image, annotations
 
     def entries(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """("images" or "annotations", entry), all in the order of the file, unchecked."""
-        return ((one.key, one.value) for one in read_elements(self._file, LISTS) if one.is_listed)
-
-    def _of(self, key: int) -> list[tuple[int, int]]:
-        """Where the annotations of an image stand."""
-        first, end = (int(np.searchsorted(self._owners, np.uint64(key), side)) for side in ("left", "right"))
-        offsets, lengths = self._places
-        return list(zip(offsets[first:end].tolist(), lengths[first:end].tolist(), strict=True))
-
-    def _check_owners(self) -> None:
-        """Every image once, and every annotation of one of them."""
-        known, first = np.unique(self._images, return_index=True)
-        if len(known) < len(self._images):
-            number = int(np.setdiff1d(np.arange(len(self._images)), first)[0])
-            raise ValueError(f"{self.path}: images[{number}] has the id of an image before it; expected one id each")
-        strange = ~np.isin(self._owners, known)
-        if strange.any():
-            with self._file.open("rb") as file:
-                one = read_element(file, *(int(part[strange][0]) for part in self._places))
-            raise ValueError(
-                f"{self.path}: annotation {one.get('id')!r} is of image {one['image_id']!r}; expected the id of one of "
-                f"images"
-            )
+        return ((one.key, one.value) for one in read_elements(self.path, LISTS) if one.is_listed)
 
 
 class CombinedWriter:
@@ -156,10 +114,7 @@ def writing_combined(path: Place) -> Iterator[CombinedWriter]:
 
 def check_categories(head: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     """The categories of a file. ValueError names the one that is not whole."""
-    categories: list[dict[str, Any]] = check_key(head, "categories", list, where)
-    for number, one in enumerate(categories):
-        check_key(one, "id", int, f"{where}: categories[{number}]")
-        check_key(one, "name", str, f"{where}: categories[{number}]")
+    categories = check_entries(head, where)
     for key in ("id", "name"):
         if len({one[key] for one in categories}) < len(categories):
             raise ValueError(f"{where}: two categories have the same {key}; expected one {key} each: rename one")
@@ -219,7 +174,10 @@ class KeypointSlots:
 
     def placed(self, annotation: Mapping[str, Any]) -> tuple[float, ...]:
         """The keypoints of an annotation among all of them; () where it has none."""
-        own = tuple(annotation.get("keypoints") or ())
+        own = annotation.get("keypoints") or ()
+        if not isinstance(own, list | tuple):
+            return own  # type: ignore[no-any-return]  # also what is no list: ``prepare`` judges
+        own = tuple(own)
         start = self._starts.get(annotation["category_id"], 0)
         if not own or (start == 0 and len(own) >= 3 * len(self.names)):
             return own  # also what has too many: ``prepare`` judges
@@ -240,11 +198,6 @@ def _skeleton(category: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
     points = range(1, len(category["keypoints"]) + 1)
     pairs = [p for p in category.get("skeleton") or () if isinstance(p, list) and len(p) == 2]
     return tuple((a - 1, b - 1) for a, b in pairs if a in points and b in points)
-
-
-def _id_key(id: int | str) -> int:
-    """64 bits for an image id: small integers are themselves."""
-    return id if isinstance(id, int) and 0 <= id < 1 << 63 else key_of(str(id)) | 1 << 63
 
 
 def _finite(values: Sequence[object]) -> bool:

@@ -10,7 +10,13 @@ B = TypeVar("B")
 
 
 def in_order(items: Iterable[A], work: Callable[[A], B], threads: int) -> Iterator[tuple[A, B]]:
-    """Each item with ``work(item)``, in the order of the items, of which at most ``4 * threads`` are under way."""
+    """Each item with ``work(item)``, in the order of the items, of which at most ``4 * threads`` are under way.
+
+    Without threads, the work is done here.
+    """
+    if not threads:
+        yield from ((item, work(item)) for item in items)
+        return
     waiting: deque[tuple[A, Future[B]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:

@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, TypeAlias
+from io import BufferedReader
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, TypeAlias
 from uuid import uuid4
 
 from tasks.data.copies import copied
@@ -15,6 +17,7 @@ from tasks.data.disk_cache import DiskCache
 from tasks.data.objects import S3Path
 from tasks.data.s3 import BucketNotFound
 
+_TWISTED = re.compile(r"(^|/)\.?(/|$)|://").search  # a name that paths write otherwise, or that starts anew
 Place: TypeAlias = Path | S3Path  # both have the names of pathlib; what differs is below
 
 
@@ -51,6 +54,29 @@ def relative_uri(path: Place, base: Place) -> str:
     return path.absolute().as_posix()
 
 
+def uris_below(folder: Place, base: Place) -> Callable[[str], str]:
+    """What answers ``relative_uri(resolve(name, folder), base)``, for many names."""
+    start = relative_uri(folder, base)
+    prefix = "" if start == "." else start.rstrip("/") + "/"
+    inner, outer = base.absolute(), folder.absolute()
+    is_apart = type(inner) is not type(outer) or inner == outer or not inner.is_relative_to(outer)  # type: ignore[arg-type]
+
+    def uri(name: str) -> str:
+        if is_apart and not _TWISTED(name):
+            return prefix + name
+        return relative_uri(resolve(name, folder), base)
+
+    return uri
+
+
+def below(folder: Path, name: str) -> Path:
+    """A place for a file that is made, by a name out of a data set. ValueError where that leads out of the folder."""
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\0" in name:
+        raise ValueError(f"{name[:60]!r} is no place below a folder; expected a relative path without '..': correct it")
+    return folder / name
+
+
 def leads_below(path: Place, base: Place) -> bool:
     """Whether a path ends up at ``base`` or below, wherever its dots and links lead."""
     path, base = path.resolve(), base.resolve()
@@ -65,11 +91,33 @@ def read_bytes(uri: str, base: Place) -> bytes:
     FileNotFoundError or another OSError names the file.
     """
     path = resolve(uri, base)
-    try:
+    with _told(path):
         if isinstance(path, Path):
             return path.read_bytes()
         cache = DiskCache.asked()
         return path.read_bytes() if cache is None else cache.read(path)
+
+
+def opened(uri: str, base: Place) -> BinaryIO:
+    """The file at a uri, to be read from its beginning. FileNotFoundError or another OSError names the file."""
+    path = resolve(uri, base)
+    with _told(path):
+        return path.open("rb") if isinstance(path, Path) else BufferedReader(path.open("rb"))
+
+
+def listed_file(path: Place) -> Path:
+    """``local_file`` of what a data set is read from. FileNotFoundError or another OSError names the file."""
+    with _told(path):
+        found = local_file(path)
+        found.open("rb").close()
+        return found
+
+
+@contextmanager
+def _told(path: Place) -> Iterator[None]:
+    """What to do about a file of a data set that cannot be opened."""
+    try:
+        yield
     except BucketNotFound:
         raise
     except FileNotFoundError:
@@ -138,7 +186,7 @@ def read_json(path: Place, keys: Mapping[str, type]) -> dict[str, Any]:
     data = read_bytes(str(path), Path())
     try:
         content = json.loads(data)
-    except ValueError as error:  # also a file that is not UTF-8
+    except (ValueError, RecursionError) as error:  # also a file that is not UTF-8
         raise ValueError(f"{path}: is not JSON ({error}); expected an object: export the file again") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a JSON {type(content).__name__}; expected an object with {', '.join(keys)}")

@@ -2,24 +2,23 @@
 
 import codecs
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from json.decoder import JSONDecodeError
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from tasks.data.files import check_key
+from tasks.data.files import Place, check_key, listed_file
 
 _BLOCK = 1 << 20  # bytes that are read at a time, at least
 _LOST = 1 << 24  # characters behind an error, from which on it is one, and not the end of what is held
+_COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*(?=[^ \t\n\r])").match
 _decode = json.JSONDecoder().raw_decode
 
 
 Kinds = Mapping[str, type | tuple[type, ...]]  # of keys that must be there
 
 
-@dataclass(frozen=True)
-class Element:
+class Element(NamedTuple):
     """One value of a file, and where it stands."""
 
     key: str  # of the list that it is in, or its own; "" where the whole file is a list
@@ -29,12 +28,13 @@ class Element:
     length: int
 
 
-def read_elements(path: Path, lists: Sequence[str] = ()) -> Iterator[Element]:
+def read_elements(path: Place, lists: Sequence[str] = (), begun: list[str] | None = None) -> Iterator[Element]:
     """Every value of a JSON file in its order: each element of its ``lists``, and the other keys as a whole.
 
-    Where the file is one list: its elements. ValueError names the file and the place where it is no such JSON.
+    Where the file is one list: its elements. ``begun`` gets the names of the lists that are there, be they empty.
+    ValueError names the file and the place where it is no such JSON.
     """
-    with path.open("rb") as file:
+    with listed_file(path).open("rb") as file:
         text = _Text(file, path)
         if text.takes("["):
             yield from _listed(text, "")
@@ -45,6 +45,8 @@ def read_elements(path: Path, lists: Sequence[str] = ()) -> Iterator[Element]:
                 key = str(text.value().value)
                 text.expect(":")
                 if key in lists and text.takes("["):
+                    if begun is not None:
+                        begun.append(key)
                     yield from _listed(text, key)
                 else:
                     yield text.value(key)
@@ -54,26 +56,17 @@ def read_elements(path: Path, lists: Sequence[str] = ()) -> Iterator[Element]:
             raise text.wrong("nothing behind the end")
 
 
-def rows(path: Path, keys: Kinds) -> Iterator[dict[str, Any]]:
+def rows(path: Place, keys: Kinds) -> Iterator[dict[str, Any]]:
     """The objects of a file that is one list, in their order.
 
     ValueError names the file and the row that is no JSON object, or lacks one of ``keys`` (name -> type).
     """
-    try:
-        for number, element in enumerate(read_elements(path)):
-            if not element.is_listed:
-                raise ValueError(f"{path}: holds an object; expected a list of rows: copy the file again")
-            for name, kind in keys.items():
-                check_key(element.value, name, kind, f"{path}: row {number}")
-            yield element.value
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file; expected a table of the data set: restore it") from None
-
-
-def read_element(file: BinaryIO, offset: int, length: int) -> Any:
-    """The value that stands at a place of a file."""
-    file.seek(offset)
-    return json.loads(file.read(length))
+    for number, element in enumerate(read_elements(path)):
+        if not element.is_listed:
+            raise ValueError(f"{path}: holds an object; expected a list of rows: copy the file again")
+        for name, kind in keys.items():
+            check_key(element.value, name, kind, f"{path}: row {number}")
+        yield element.value
 
 
 def _listed(text: "_Text", key: str) -> Iterator[Element]:
@@ -86,7 +79,7 @@ def _listed(text: "_Text", key: str) -> Iterator[Element]:
 class _Text:
     """A file from its beginning to its end, of which little is held."""
 
-    def __init__(self, file: BinaryIO, path: Path) -> None:
+    def __init__(self, file: BinaryIO, path: Place) -> None:
         self._file, self._path = file, path
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._held, self._at = "", 0
@@ -114,6 +107,9 @@ class _Text:
 
     def goes_on(self, end: str, is_first: bool) -> bool:
         """Whether a value comes next; steps over the comma before it, or over the end of its list."""
+        if not is_first and (comma := _COMMA(self._held, self._at)):
+            self._step(comma.end() - self._at)
+            return True
         if self.takes(end):
             return False
         if not is_first:
@@ -144,6 +140,8 @@ class _Text:
             return None
         except RecursionError:
             raise self.wrong("a value that is not nested so deeply") from None
+        except ValueError:  # Python reads no longer numbers
+            raise self.wrong("numbers of less than 4300 digits") from None
         may_go_on = isinstance(value, int | float) and not is_end and self._held[end : end + 1] in ("", ".", "e", "E")
         return None if may_go_on else (value, end)
 

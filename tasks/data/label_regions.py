@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.data.brush_rle import mask_of_brush
+from tasks.data.semantic_maps import check_canvas
 from tasks.geometry import Size, Window, mask_box
 
 HIDDEN, CROWD, GROUP = "hidden", "crowd", "group"  # in the names of the controls that say so
@@ -57,6 +58,9 @@ class Region:
         return x1, y1, x2, y2
 
 
+_FAR = 1e9  # percent or degrees that no shape has
+
+
 @dataclass(frozen=True)
 class Regions:
     """All that was drawn on one image."""
@@ -76,8 +80,13 @@ def regions_of(results: Sequence[Mapping[str, Any]], task: str, has_ids: bool) -
     left_out: list[LeftOut] = []
     sizes: dict[Size, str] = {}
     for number, result in enumerate(results):
+        if not isinstance(result, Mapping):
+            raise ValueError(
+                f"task {task}: result {number} is {str(result)[:40]!r}; expected an object: export the project again"
+            )
         if result.get("type") == "relation":
-            links.append((str(result.get("from_id")), str(result.get("to_id")), "same" in (result.get("labels") or ())))
+            is_same = "same" in _listed(result.get("labels"))
+            links.append((str(result.get("from_id")), str(result.get("to_id")), is_same))
             continue
         control = str(result.get("from_name", ""))
         name = str(result.get("id") or f"{control}[{number}]")
@@ -105,7 +114,7 @@ def regions_of(results: Sequence[Mapping[str, Any]], task: str, has_ids: bool) -
 
 def _region(result: Mapping[str, Any], value: Mapping[str, Any], size: Size, name: str, where: str) -> Region | str:
     """The shape of a result; or why it cannot be used."""
-    labels = [label for key, found in value.items() if key.endswith("labels") for label in found or ()]
+    labels = [label for key, found in value.items() if key.endswith("labels") for label in _listed(found)]
     if len(labels) != 1:
         found = f"{len(labels)} labels" if labels else "no label"
         return f"has {found}; expected one: correct or delete it"
@@ -144,11 +153,16 @@ def _region(result: Mapping[str, Any], value: Mapping[str, Any], size: Size, nam
     return f"is a shape of {', '.join(value)}; expected a polygon, rectangle, brush or keypoint: draw it as one of them"
 
 
+def _listed(value: object) -> list[Any]:
+    """A list; nothing where it is none."""
+    return value if isinstance(value, list) else []
+
+
 def _polygon(value: Mapping[str, Any], size: Size, turn: int, where: str, common: Mapping[str, Any]) -> Region | str:
     given = value["points"]
     try:
         points = np.array(given, np.float64).reshape(-1, 2)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         points = np.full((1, 2), np.nan)
     if not np.isfinite(points).all():
         raise ValueError(f"{where}: has the points {str(given)[:40]}; expected pairs of numbers: export it again")
@@ -215,12 +229,16 @@ def _size(result: Mapping[str, Any], where: str) -> Size:
             f"{where}: has original_width {found[1]!r} and original_height {found[0]!r}; expected the image's size in "
             f"px: open the task in Label Studio and save it again"
         )
+    try:
+        check_canvas((found[0], found[1]))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}: label the task again") from None
     return found[0], found[1]
 
 
 def _numbers(value: Mapping[str, Any], keys: Sequence[str], where: str) -> list[float]:
     found = [value.get(key) for key in keys]
-    if not all(isinstance(v, int | float) and math.isfinite(v) for v in found):
+    if not all(isinstance(v, int | float) and abs(v) < _FAR for v in found):
         raise ValueError(
             f"{where}: has {', '.join(f'{k} {v!r}' for k, v in zip(keys, found, strict=True))}; expected numbers in "
             f"percent: export the project again"

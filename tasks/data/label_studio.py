@@ -283,21 +283,36 @@ def _answers_of(task: Mapping[str, Any], where: str) -> Iterator[Answer]:
             for one in value
             if isinstance(one, Mapping) and "original_width" in one
         ]
-        yield Answer(str(id), task, short, (False, str(task.get("updated_at")), task.get("annotation_id", 0)), False)
+        yield Answer(
+            str(id), task, short, (False, str(task.get("updated_at")), _number(task.get("annotation_id"))), False
+        )
         return
     data = task.get("data")
-    if not isinstance(data, Mapping) or not isinstance(given or [], list):
+    if not isinstance(data, Mapping) or not _are_objects(given or []):
         raise ValueError(
             f"{where} (id {id}): has the data {str(data)[:40]!r} and annotations {str(given)[:40]!r}; expected an "
-            f"object and a list: export the project as JSON or JSON-MIN"
+            f"object and a list of objects: export the project as JSON or JSON-MIN"
         )
     if not given:
         yield Answer(str(id), data, None)
     for one in given or ():
         results = None if one.get("was_cancelled") else one.get("result", [])
+        if results is not None and not _are_objects(results):
+            raise ValueError(
+                f"{where} (id {id}): has the result {str(results)[:40]!r}; expected a list of objects: export again"
+            )
         yield Answer(
-            str(id), data, results, (bool(one.get("ground_truth")), str(one.get("updated_at")), one.get("id", 0))
+            str(id), data, results, (bool(one.get("ground_truth")), str(one.get("updated_at")), _number(one.get("id")))
         )
+
+
+def _are_objects(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, Mapping) for one in value)
+
+
+def _number(id: object) -> int:
+    """Ids of one task that can be compared."""
+    return id if isinstance(id, int) else 0
 
 
 def _size_of(answer: Answer, path: Path) -> Size:

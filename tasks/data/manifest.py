@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tasks.classes import ClassMap
 from tasks.data.columns import blocks, numbers, places
 from tasks.data.files import Place, local_file, place, staged
+from tasks.data.object_columns import OBJECT, objects_column
 from tasks.data.relabeled import relabeled
 from tasks.seeding import key_of
 
@@ -84,17 +85,6 @@ class Adapter(Protocol):
 
 # ---- writing --------------------------------------------------------------------------------------------------------
 
-_RLE = pa.struct([("height", pa.int32()), ("width", pa.int32()), ("counts", pa.binary())])
-_OBJECT = pa.struct(
-    [
-        *((name, pa.float32()) for name in ("x1", "y1", "x2", "y2")),
-        ("label", pa.int32()),
-        ("crowd", pa.bool_()),
-        ("rle", _RLE),
-        ("polygons", pa.list_(pa.list_(pa.float32()))),
-        ("keypoints", pa.list_(pa.float32())),
-    ]
-)
 _SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -104,7 +94,7 @@ _SCHEMA = pa.schema(
         pa.field("width", pa.int32(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
         pa.field("group", pa.string(), nullable=False),
-        pa.field("objects", pa.list_(_OBJECT)),
+        pa.field("objects", pa.list_(OBJECT)),
         pa.field("segmentation", pa.string()),
         pa.field("depth", pa.string()),
     ]
@@ -141,8 +131,8 @@ def _spool(path: Path, records: Iterable[Record]) -> None:
     """The records as they come, uncompressed, so that any of them can be read back at once."""
     stream = iter(records)
     with pa.ipc.new_file(str(path), _SCHEMA) as writer:
-        while chunk := [_row(record) for record in islice(stream, _GROUP)]:
-            writer.write_batch(pa.RecordBatch.from_pylist(chunk, _SCHEMA))
+        while chunk := list(islice(stream, _GROUP)):
+            writer.write_batch(_batch(chunk))
 
 
 def _sort(spool: Any, draft: Path, schema: Any, path: Place) -> int:
@@ -186,34 +176,27 @@ def _gather(read: Callable[[int], Any], starts: NDArray[np.int64], rows: NDArray
     return pa.concat_tables(tables).combine_chunks().take(pa.array(back))
 
 
-def _row(record: Record) -> dict[str, object]:
-    return {
-        "id": record.id,
-        "key": key_of(record.id),
-        "uri": record.uri,
-        "height": record.size[0],
-        "width": record.size[1],
-        "split": record.split,
-        "group": record.group,
-        "objects": None if record.objects is None else [_object_row(one) for one in record.objects],
-        "segmentation": record.segmentation,
-        "depth": record.depth,
-    }
-
-
-def _object_row(one: ObjectRecord) -> dict[str, object]:
-    rle: dict[str, object] | None = None
-    if one.rle is not None:
-        size: Any = one.rle["size"]
-        rle = {"height": size[0], "width": size[1], "counts": one.rle["counts"]}
-    return {
-        **dict(zip(("x1", "y1", "x2", "y2"), one.box, strict=True)),
-        "label": one.label,
-        "crowd": one.crowd,
-        "rle": rle,
-        "polygons": one.polygons,
-        "keypoints": one.keypoints,
-    }
+def _batch(records: Sequence[Record]) -> Any:
+    """Records as rows."""
+    columns = [
+        [one.id for one in records],
+        [key_of(one.id) for one in records],
+        [one.uri for one in records],
+        [one.size[0] for one in records],
+        [one.size[1] for one in records],
+        [one.split for one in records],
+        [one.group for one in records],
+        objects_column([one.objects for one in records]),
+        [one.segmentation for one in records],
+        [one.depth for one in records],
+    ]
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array(column, field.type) if isinstance(column, list) else column
+            for column, field in zip(columns, _SCHEMA, strict=True)
+        ],
+        schema=_SCHEMA,
+    )
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------

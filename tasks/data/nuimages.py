@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.classes import ClassMap
-from tasks.data.files import relative_uri
+from tasks.data.files import Place, place, relative_uri, resolve
 from tasks.data.json_lists import rows
 from tasks.data.manifest import ObjectRecord, Record
 from tasks.data.nuimages_tables import Annotated, Annotation, annotated_images
 from tasks.data.semantic_maps import (
     IGNORE,
     box_of,
+    check_canvas,
     clipped,
     fill_box,
     is_newer,
@@ -66,7 +67,7 @@ class NuImages:
     A drive (a log) is a scene. The published splits are kept as they are, so a scene is called "<version>/<log>".
     """
 
-    root: str
+    root: str  # a folder, or s3://bucket/prefix
     versions: Mapping[str, str] = field(default_factory=lambda: {"train": "v1.0-train", "val": "v1.0-val"})  # by split
     channel: str = "CAM_FRONT"  # of the camera; "" = all of them
     objects: Mapping[str, str] = field(default_factory=lambda: dict(OBJECTS))  # category: class with boxes and pixels
@@ -90,7 +91,7 @@ class NuImages:
     def records(self, folder: Path) -> Iterator[Record]:
         """Every key frame of the camera; objects with faults are yielded: ``prepare`` judges."""
         for split, version in self.versions.items():
-            tables = Path(self.root) / version
+            tables = place(self.root) / version
             if not tables.is_dir():
                 raise FileNotFoundError(
                     f"{tables}: no such folder; expected the tables of nuImages: set data.root to the folder that "
@@ -102,15 +103,18 @@ class NuImages:
                 yield self._record(image, version, split, folder, sources, is_labeled)
 
     def _record(
-        self, image: Annotated, version: str, split: str, folder: Path, sources: tuple[Path, Path], is_labeled: bool
+        self, image: Annotated, version: str, split: str, folder: Path, sources: tuple[Place, Place], is_labeled: bool
     ) -> Record:
         made = folder / "semantic" / f"{version}-{self._mark}" / image.token[:2] / f"{image.token}.png"
         labels, fault = {name: i for i, name in enumerate(self.classes().detection)}, ""
         try:
+            if not image.token.isalnum():
+                raise ValueError(f"sample_data.json: has the token {image.token[:40]!r}; expected letters and digits")
+            check_canvas(image.size)
             if is_labeled and not is_newer(made, sources):
                 write_map(made, self._painted(image))
         except ValueError as error:
-            fault = f"surface_ann.json: {error}: correct or delete the row"
+            fault = f"{error}: correct or delete the row"
         objects = tuple(
             ObjectRecord(clipped(box_of(one.box), image.size), labels[self.objects[one.category]], rle=_rle(one))
             for one in image.objects
@@ -118,7 +122,7 @@ class NuImages:
         )
         return Record(
             id=image.filename,
-            uri=relative_uri(Path(self.root) / image.filename, folder),
+            uri=relative_uri(resolve(image.filename, place(self.root)), folder),
             size=image.size,
             split=drawn_split(split, image.log, self.validation, self.test),
             group=f"{version}/{image.log}",
@@ -136,7 +140,7 @@ class NuImages:
             try:
                 _paint(values, one, ids.get(one.category, IGNORE))
             except ValueError as error:
-                raise ValueError(f"surface {one.token}: {error}") from None
+                raise ValueError(f"surface_ann.json: surface {one.token}: {error}") from None
         for one in image.objects:
             try:
                 _paint(values, one, ids.get(one.category, IGNORE))
@@ -149,7 +153,7 @@ class NuImages:
         """What painted maps depend on, beside the tables."""
         return sha256(dumps([list(self.surfaces.items()), list(self.objects.items())]).encode()).hexdigest()[:8]
 
-    def _check_names(self, tables: Path) -> None:
+    def _check_names(self, tables: Place) -> None:
         path = tables / "category.json"
         known = {row["name"] for row in rows(path, {"name": str})}
         for key, mapping in (("objects", self.objects), ("surfaces", self.surfaces)):

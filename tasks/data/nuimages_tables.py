@@ -9,9 +9,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from tasks.data.files import Place
 from tasks.data.json_lists import Kinds, rows
 
 _SCHEMA = """
@@ -55,7 +55,7 @@ class Annotated:
     objects: tuple[Annotation, ...]  # by token, as the devkit paints them
 
 
-def annotated_images(folder: Path, channel: str) -> Iterator[tuple[Annotated, bool]]:
+def annotated_images(folder: Place, channel: str) -> Iterator[tuple[Annotated, bool]]:
     """Each key frame of a camera ("" = of all) in the order of sample_data, and whether the set is annotated at all.
 
     ``folder`` holds the tables (v1.0-train). ValueError names the table and the row that is not what it should be.
@@ -71,7 +71,7 @@ def annotated_images(folder: Path, channel: str) -> Iterator[tuple[Annotated, bo
 
 
 @contextmanager
-def _database(folder: Path) -> Iterator[sqlite3.Connection]:
+def _database(folder: Place) -> Iterator[sqlite3.Connection]:
     """An empty one, in a file of TMPDIR that has no name: no other process sees it, and no kill leaves it behind."""
     try:
         with closing(sqlite3.connect("")) as base:
@@ -81,7 +81,7 @@ def _database(folder: Path) -> Iterator[sqlite3.Connection]:
         raise OSError(f"{folder}: its tables cannot be sorted in TMPDIR ({error}); make room there") from error
 
 
-def _fill_images(base: sqlite3.Connection, folder: Path, channel: str) -> None:
+def _fill_images(base: sqlite3.Connection, folder: Place, channel: str) -> None:
     """All key frames (annotations may be of any camera), and the drives that they are of."""
     logs, cameras = _names(folder / "log.json", "logfile"), _cameras(folder)
     path, wanted = folder / "calibrated_sensor.json", {token for token, name in cameras.items() if name == channel}
@@ -114,7 +114,7 @@ def _fill_images(base: sqlite3.Connection, folder: Path, channel: str) -> None:
         )
 
 
-def _fill_annotations(base: sqlite3.Connection, folder: Path) -> None:
+def _fill_annotations(base: sqlite3.Connection, folder: Place) -> None:
     """Surfaces and objects with the numbers of their images."""
     for name, kind in (("surface_ann.json", _SURFACE), ("object_ann.json", _OBJECT)):
         _insert(base, _ANNOTATE, _annotation_rows(folder / name, kind), folder / name)
@@ -127,7 +127,7 @@ def _fill_annotations(base: sqlite3.Connection, folder: Path) -> None:
     base.execute("CREATE INDEX by_image ON annotations (image, kind, place)")
 
 
-def _annotation_rows(path: Path, kind: int) -> Iterator[tuple[Any, ...]]:
+def _annotation_rows(path: Place, kind: int) -> Iterator[tuple[Any, ...]]:
     keys: Kinds = {"token": str, "sample_data_token": str, "category_token": str, "mask": (dict, type(None))}
     for row in rows(path, {**keys, "bbox": list} if kind == _OBJECT else keys):
         place = row["token"] if kind == _OBJECT else ""  # surfaces keep the order of their table
@@ -137,7 +137,7 @@ def _annotation_rows(path: Path, kind: int) -> Iterator[tuple[Any, ...]]:
 
 
 def _annotations(
-    base: sqlite3.Connection, number: int, categories: Mapping[str, str], folder: Path
+    base: sqlite3.Connection, number: int, categories: Mapping[str, str], folder: Place
 ) -> tuple[tuple[Annotation, ...], tuple[Annotation, ...]]:
     """Surfaces and objects of an image."""
     query = "SELECT kind, token, category, box, mask FROM annotations WHERE image = ? ORDER BY kind, place, rowid"
@@ -149,20 +149,22 @@ def _annotations(
     return tuple(both[_SURFACE]), tuple(both[_OBJECT])
 
 
-def _insert(base: sqlite3.Connection, statement: str, found: Iterable[tuple[Any, ...]], path: Path) -> None:
+def _insert(base: sqlite3.Connection, statement: str, found: Iterable[tuple[Any, ...]], path: Place) -> None:
     try:
         with base:
             base.executemany(statement, found)
     except sqlite3.IntegrityError:
         raise ValueError(f"{path}: two rows have the same token; expected one row each: copy it again") from None
+    except OverflowError:
+        raise ValueError(f"{path}: holds a number of more than 63 bits; expected sizes in px: copy it again") from None
 
 
-def _names(path: Path, key: str) -> dict[str, str]:
+def _names(path: Place, key: str) -> dict[str, str]:
     """Token -> name, of a small table."""
     return {row["token"]: row[key] for row in rows(path, {"token": str, key: str})}
 
 
-def _cameras(folder: Path) -> dict[str, str]:
+def _cameras(folder: Place) -> dict[str, str]:
     """calibrated_sensor token -> channel."""
     path, sensors = folder / "calibrated_sensor.json", _names(folder / "sensor.json", "channel")
     return {
@@ -171,7 +173,7 @@ def _cameras(folder: Path) -> dict[str, str]:
     }
 
 
-def _found(names: Mapping[str, str], token: str, path: Path, key: str, table: str) -> str:
+def _found(names: Mapping[str, str], token: str, path: Place, key: str, table: str) -> str:
     if token not in names:
         raise ValueError(
             f"{path}: a row has the {key} {token!r}, which {table} does not hold; expected tables of one version: copy "

@@ -12,14 +12,14 @@ None of the first three satisfies ASAM's schema (name and type are inside ``obje
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from tasks.data.files import check_key, read_json
+from tasks.data.files import Place, check_key, read_json
 from tasks.data.semantic_maps import Box
 
 _BOX, _MASK = "full_bbox", "full_mask"  # the names of the shapes that show the whole object
 _ROUNDED = 1.0  # px between a box and the corners that it was made of
+_FAR = 1e9  # px that no shape reaches
 _ABSOLUTE = "MODE_POLY2D_ABSOLUTE"
 
 
@@ -32,7 +32,7 @@ class Labeled:
     polygons: tuple[tuple[float, ...], ...] = ()  # parts, each x1, y1, x2, y2, ...
 
 
-def read_labels(path: Path, size: tuple[int, int]) -> list[Labeled]:
+def read_labels(path: Place, size: tuple[int, int]) -> list[Labeled]:
     """The objects of an image of H, W, in the file's order. ValueError names the file, the object, and what it has."""
     content = read_json(path, {})
     if "labels" in content and "openlabel" not in content:
@@ -49,7 +49,7 @@ def _legacy(one: Any, size: tuple[int, int], where: str) -> Labeled:
     return Labeled(category, _hull([(x * width, y * height) for x, y in points]))
 
 
-def _objects(content: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
+def _objects(content: Mapping[str, Any], path: Place) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
     """(id, object_data, the entry at the top or nothing) of each object of the one frame."""
     label = content.get("openlabel", content)  # one writer leaves the outermost key out
     frames = check_key(label, "frames", dict, str(path))
@@ -65,7 +65,7 @@ def _objects(content: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Mapp
         yield id, data, top.get(id, {}) if isinstance(top, dict) else {}
 
 
-def _object(id: str, data: Mapping[str, Any], top: Mapping[str, Any], path: Path) -> Labeled:
+def _object(id: str, data: Mapping[str, Any], top: Mapping[str, Any], path: Place) -> Labeled:
     where = f"{path}: object {id}"
     name = check_key(data if "type" in data else top, "type", str, where)
     polygons = _polygons(data, where)
@@ -141,4 +141,4 @@ def _listed(content: Mapping[str, Any], name: str, where: object) -> list[Any]:
 
 
 def _are_numbers(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    return all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < _FAR for v in values)

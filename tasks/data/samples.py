@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from tasks.classes import ClassMap
@@ -38,7 +38,7 @@ SENSORS = ("depth",)  # what a model may read beside the image (``tasks.base.sen
 AHEAD = 32  # images of object storage that are on their way at a time, for each Samples
 _COLUMNS = {"segmentation": "segmentation", "depth": "depth"}
 # What Pillow raises on broken files, beside OSError.
-_BROKEN = (
+BROKEN = (
     OSError,
     SyntaxError,
     ValueError,
@@ -104,12 +104,17 @@ def opened_image(uri: str, base: Place) -> Image.Image:
     try:
         image = Image.open(BytesIO(data))
         image.load()
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ValueError(
-            f"{uri}: cannot be decoded ({error or type(error).__name__}; {len(data)} bytes); expected a whole JPEG or "
+            f"{uri}: cannot be decoded ({broken_by(error)}; {len(data)} bytes); expected a whole JPEG or "
             f"PNG: copy it again or leave it out"
         ) from None
     return image
+
+
+def broken_by(error: Exception) -> str:
+    """Why an image cannot be read: Pillow's words, but for those that name a place in memory."""
+    return "no known format" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
 
 
 # ---- reading: record -> sample ---------------------------------------------------------------------------------------

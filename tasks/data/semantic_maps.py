@@ -13,6 +13,7 @@ from tasks.data.files import Place, write_bytes
 
 BACKGROUND = "background"  # the class of the pixels that no mask covers
 IGNORE = 255
+_MOST = 2 * (Image.MAX_IMAGE_PIXELS or 1 << 26)  # px of an image that Pillow opens
 Box = tuple[float, float, float, float]
 
 
@@ -51,6 +52,13 @@ def is_newer(made: Path, sources: Sequence[Place]) -> bool:
     return all(isinstance(one, Path) and one.is_file() and since > one.stat().st_mtime_ns for one in sources)
 
 
+def check_canvas(size: tuple[int, int]) -> None:
+    """ValueError where an image is listed with H, W that no map can be painted in."""
+    height, width = size
+    if min(size) < 1 or height * width > _MOST:
+        raise ValueError(f"is listed as {height} x {width} px (H x W); expected 1 or more each, and {_MOST} px at most")
+
+
 def fill_box(values: NDArray[np.uint8], box: Box, value: int) -> None:
     """Paint all pixels that a box xyxy touches."""
     if not np.isfinite(box).all():
@@ -74,5 +82,8 @@ def box_of(values: object) -> Box:
         return nan, nan, nan, nan
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return nan, nan, nan, nan
-    a, b, c, d = map(float, values)
+    try:
+        a, b, c, d = map(float, values)
+    except OverflowError:
+        return nan, nan, nan, nan
     return a, b, c, d

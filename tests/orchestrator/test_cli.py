@@ -30,7 +30,7 @@ VERBS = {  # a new verb, argument or option is added here on purpose, and to the
         *("config", "--set", "--address", "--fresh", "--dry-run", "--images", "--measure", "--step-seconds"),
         "--image-seconds",
     ],
-    "prepare": ["config", "--set", "--out", "--on-error"],
+    "prepare": ["config", "--set", "--out", "--on-error", "--look", "--address"],
     "score": [
         *("--checkpoint", "--data", "--strategy", "--out", "--split", "--top", "--batch", "--seed", "--workers"),
         "--address",

@@ -14,6 +14,7 @@ from PIL import Image
 from orchestrator.preparing import PrepareError, prepare
 from tasks.classes import ClassMap
 from tasks.data.camvid import Camvid
+from tasks.data.checks import LOOKS
 from tasks.data.coco import Coco
 from tasks.data.manifest import Manifest, Record
 from tasks.data.samples import Samples
@@ -180,3 +181,29 @@ def test_wrong_arguments_and_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "annotations.json").write_text("images: []")
     with pytest.raises(ValueError, match=r"annotations.json: is not JSON"):
         prepare(Coco(str(tmp_path)), tmp_path / "run")
+
+
+def test_less_can_be_looked_at(tmp_path: Path) -> None:
+    """Whole data give the same manifest; what a look does not see, it does not tell."""
+    root, prints = write_coco(tmp_path / "set"), set()
+    fields: dict[str, Any] = {"annotations": "annotations/instances_{split}2017.json", "images": "{split}2017"}
+    for look in LOOKS:
+        prepare(Coco(str(root), **fields), tmp_path / "run", look=look)  # type: ignore[arg-type]
+        prints.add(Manifest.open(tmp_path / "run").fingerprint)
+    assert len(prints) == 1
+    _, cut, gone = sorted((root / "train2017").iterdir())[:3]
+    data = cut.read_bytes()
+    cut.write_bytes(data[:-50])
+    gone.unlink()
+    edit(root / fields["annotations"].format(split="train"), lambda c: c["images"][0].update(height=21))
+    found = {}
+    for look in LOOKS:
+        report = prepare(Coco(str(root), **fields), tmp_path / "run", "skip", look=look)  # type: ignore[arg-type]
+        found[look] = dict(report.counts)
+    assert found == {
+        "pixels": {"size": 1, "undecodable": 1, "missing": 1},
+        "headers": {"size": 1, "missing": 1},
+        "list": {"mask": 2},
+    }
+    with pytest.raises(ValueError, match="look is 'nothing'; expected one of pixels, headers, list"):
+        prepare(Coco(str(root), **fields), tmp_path / "run", look="nothing")  # type: ignore[arg-type]

@@ -12,16 +12,20 @@ import pytest
 from orchestrator.cli import main
 from orchestrator.preparing import prepare
 from tasks.data import s3
+from tasks.data.a9 import A9
 from tasks.data.camvid import Camvid
 from tasks.data.cityscapes import Cityscapes
 from tasks.data.coco import Coco
 from tasks.data.files import resolve
 from tasks.data.manifest import Adapter, Manifest, Record
+from tasks.data.nuimages import NuImages
 from tasks.data.nyuv2 import Nyuv2
 from tasks.data.objects import S3Path
+from tests.data.a9 import write_a9
 from tests.data.camvid import write_camvid
 from tests.data.cityscapes import write_cityscapes
 from tests.data.coco import write_coco
+from tests.data.nuimages import write_nuimages
 from tests.data.nyuv2 import write_folder, write_mat
 from tests.data.site import write_site
 from tests.s3.conftest import send
@@ -89,6 +93,8 @@ PANOPTIC: dict[str, Any] = {
         (write_cityscapes, lambda root: Cityscapes(root, signs=True)),
         (write_folder, lambda root: Nyuv2(root, level=13)),
         (write_mat, Nyuv2),
+        (write_nuimages, lambda root: NuImages(root, channel="")),
+        (write_a9, A9),
     ],
 )
 def test_the_records_are_those_of_a_folder(

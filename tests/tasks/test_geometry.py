@@ -1,5 +1,7 @@
 """Boxes, points and masks move exactly, and together."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -110,6 +112,60 @@ def test_run_lengths_undo_the_compression() -> None:
         assert np.array_equal(np.repeat(np.arange(len(runs)) % 2, runs).reshape(53, 37).T, mask)
         assert g.rle_of(g.rle_of_mask(mask), (37, 53)) == g.rle_of_mask(mask)
         assert g.rle_of({"size": [37, 53], "counts": runs}, (37, 53)) == g.rle_of_mask(mask)
+
+
+def test_run_lengths_are_those_of_the_plain_algorithm() -> None:
+    """COCO's groups of five bits, a byte at a time; also what no mask has, such as runs below 0."""
+
+    def plainly(counts: bytes) -> list[int]:
+        runs: list[int] = []
+        value = shift = 0
+        for byte in counts:
+            value |= (byte - 48 & 0x1F) << shift
+            shift += 5
+            if not byte - 48 & 0x20:
+                value -= (1 << shift) if byte - 48 & 0x10 else 0
+                runs.append(value + runs[-2] if len(runs) > 2 else value)
+                value = shift = 0
+        return runs
+
+    rng = np.random.default_rng(0)
+    for count in (0, 1, 2, 3, 4, 5, 30, 300):
+        for _ in range(20):
+            codes = rng.integers(0, 64, count)
+            codes[3::4] &= ~32  # no number is longer than four characters
+            codes[-1:] = 2
+            counts = (codes + 48).astype(np.uint8).tobytes()
+            assert g.run_lengths(counts) == plainly(counts)
+    with pytest.raises(ValueError, match="more than 7 characters"):
+        g.run_lengths(b"o" * 8 + b"1")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        [1, 2, 3, 4], [1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, float("nan")], [float("nan"), 2, 3, 4, 5, 6],
+        [1, 2, 3, 4, 5, float("inf")], [1, 2, 3, 4, 5, -1e9], [1, 2, 3, 4, 5, 10**400], [1, 2, "3", 4, 5, 6],
+        ["1"] * 6, [None] * 6, [[1]] * 6,
+    ],
+)  # fmt: skip
+def test_what_is_no_polygon_is_told(part: list[Any]) -> None:
+    with pytest.raises(ValueError, match=r"a polygon has the \d values .*; expected x, y of >= 3 points in the image"):
+        g.rle_of_polygons([[0, 0, 1, 0, 1, 1], part], (20, 30))
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {"size": 5, "counts": [600]}, {"size": [20], "counts": [600]}, {"size": [20, None], "counts": [600]},
+        {"size": [20, float("inf")], "counts": [600]}, {"size": [20, 30], "counts": 5},
+        {"size": [20, 30], "counts": [float("inf")]}, {"size": [20, 30], "counts": [None]},
+        {"size": [20, 30], "counts": [10**400]}, {"size": [20, 30], "counts": [601, -1]}, {"size": [20, 30]}, 5, "ab",
+    ],
+)  # fmt: skip
+def test_what_is_no_mask_is_told(mask: Any) -> None:
+    with pytest.raises(ValueError, match=r"a mask.*; expected|cannot convert float"):
+        g.rle_of(mask, (20, 30))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks.data.files import (
     check_key,
@@ -15,6 +17,7 @@ from tasks.data.files import (
     remove_tree,
     resolve,
     staged,
+    uris_below,
     version,
     write_bytes,
 )
@@ -95,3 +98,17 @@ def test_keys_of_a_part_are_checked() -> None:
         check_key({"id": True}, "id", (int, str), "a.json: images[0]")
     with pytest.raises(ValueError, match=r"a.json: images\[0\]: has 7; expected 'id'"):
         check_key(7, "id", int, "a.json: images[0]")
+
+
+@given(
+    st.sampled_from(["a", "/data/a", "/data", ".", "s3://bucket/a", "s3://bucket", "a/b/../c"]),
+    st.sampled_from(["a", "/data", "/data/a/b", "/data/a", ".", "s3://bucket", "s3://bucket/a/b", "a/b"]),
+    st.lists(st.sampled_from(["x", "b", "..", ".", "", "/", "é y", "s3://bucket/k", "x.jpg"]), max_size=4),
+)
+def test_uris_of_many_names_are_those_of_each(folder: str, base: str, words: list[str]) -> None:
+    name = "/".join(words)
+    try:
+        expected = relative_uri(resolve(name, place(folder)), place(base))
+    except ValueError:
+        return
+    assert uris_below(place(folder), place(base))(name) == expected

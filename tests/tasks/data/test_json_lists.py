@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tasks.data import json_lists
-from tasks.data.json_lists import read_element, read_elements, rows
+from tasks.data.json_lists import read_elements, rows
 
 CONTENT: dict[str, Any] = {
     "info": {"a": 1, "é": "ü€😀"},
@@ -26,12 +26,14 @@ def test_it_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: 
     monkeypatch.setattr(json_lists, "_BLOCK", block)
     path = tmp_path / "a.json"
     path.write_text(json.dumps(CONTENT, indent=indent, ensure_ascii=False), encoding="utf-8")
-    found = list(read_elements(path, ("images", "annotations")))
+    begun: list[str] = []
+    found = list(read_elements(path, ("images", "annotations"), begun))
+    assert begun == ["images", "annotations"]
     assert [one.value for one in found if one.is_listed] == CONTENT["images"]
     rest = {one.key: one.value for one in found if not one.is_listed}
     assert rest == {k: v for k, v in CONTENT.items() if k not in ("images", "annotations")}
-    with path.open("rb") as file:
-        assert all(read_element(file, one.offset, one.length) == one.value for one in found)
+    data = path.read_bytes()
+    assert all(json.loads(data[one.offset : one.offset + one.length]) == one.value for one in found)
 
 
 def test_a_file_that_is_a_list(tmp_path: Path) -> None:
@@ -51,6 +53,7 @@ def test_a_file_that_is_a_list(tmp_path: Path) -> None:
         ('{"images":[1,2}', "expected ','"),
         ("[1]x", "expected nothing behind the end"),
         ("[" * 100_000, "not nested so deeply"),
+        (f"[{'1' * 5000}]", "expected numbers of less than 4300 digits"),
     ],
 )
 def test_what_is_no_json(tmp_path: Path, text: str, words: str) -> None:
