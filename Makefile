@@ -10,6 +10,8 @@ BIN    := $(VENV)/bin
 MARK   := $(VENV)/.ready
 
 export NO_ALBUMENTATIONS_UPDATE = 1
+# The tests start hundreds of processes: what one of them has compiled is kept for the others.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: setup demo test lint types resolves check bench soak lock clean
 
@@ -27,7 +29,7 @@ demo: setup
 	$(BIN)/mtal run demo
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -40,7 +42,7 @@ resolves: setup
 	@for v in 3.11 3.12; do VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --dry-run --python-version $$v --target $(VENV)/.resolved --require-hashes -r requirements.lock && echo "the lock resolves for Python $$v" || exit 1; done
 
 check: lint types resolves
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 	$(BIN)/python -m pytest -n 4 --dist worksteal -m "(ray or browser or s3 or slow or label_studio) and not soak"
 
 bench: setup

@@ -27,10 +27,11 @@ from orchestrator.drawing import (
 )
 from orchestrator.gallery import boxes_found, map_found
 from tasks.classes import ClassMap
+from tasks.data.decoding import read_depth, read_image, read_semantic
 from tasks.data.files import Place
 from tasks.data.manifest import ObjectRecord, Record
 from tasks.data.s3 import AT_FAULT
-from tasks.data.samples import class_ids, read_depth, read_image, read_semantic
+from tasks.data.samples import class_ids
 from tasks.geometry import mask_of_rle, resize_nearest
 from tasks.types import Detections, Prediction, SegMap
 

@@ -24,6 +24,9 @@ IN_SHARED = {  # where the reference material has a data set, or a few images in
     "nyuv2": "data/nyuv2_rgbd13",
 }
 every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+every_network = pytest.mark.parametrize(  # that of a9 is that of nuimages
+    "path", [pytest.param(p, marks=pytest.mark.slow) if p.stem == "a9" else p for p in CONFIGS], ids=lambda p: p.stem
+)
 
 
 def on_streets(path: Path, size: tuple[int, int], **changes: Any) -> dict[str, Any]:
@@ -51,14 +54,14 @@ def test_it_is_written_to_be_read(path: Path) -> None:
     assert keys == sorted(keys, key=order.index)
 
 
-@every_config
+@every_network
 def test_all_its_parts_can_be_built(path: Path) -> None:
     running.check(experiment_of(on_streets(path, (64, 96)), path.name))
     data = load(path).data
     assert data.name in EMBEDDED or data.options.get("root"), "data that lies somewhere says where"
 
 
-@every_config
+@every_network
 def test_it_fits_its_own_data(path: Path, shared: Path) -> None:
     """With the classes and the size of its data, where these are at hand."""
     name = load(path).data.name

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tasks.data.decoding import read_depth, read_image, read_semantic
 from tasks.data.files import Place, read_bytes, write_bytes
 from tasks.data.joint_coco import Annotation, annotation_of, joint_object
-from tasks.data.samples import read_depth, read_image, read_semantic
 from tasks.joint_augment import augment_scene
 from tasks.joint_transform import Removed, Scene
 from tasks.recipe import Recipe

@@ -12,11 +12,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from tasks.classes import ClassMap
+from tasks.data.decoding import read_depth, read_image, read_semantic
 from tasks.data.files import Place
 from tasks.data.headers import header_size
 from tasks.data.manifest import SPLITS, ObjectRecord, Record
 from tasks.data.s3 import AT_FAULT
-from tasks.data.samples import class_ids, read_depth, read_image, read_semantic
+from tasks.data.samples import class_ids
 from tasks.geometry import check_polygons, rle_of
 from tasks.seeding import key_of
 

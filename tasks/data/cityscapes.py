@@ -12,12 +12,12 @@ from PIL import Image, ImageDraw
 
 from tasks.classes import ClassMap
 from tasks.data.concurrent import in_order
+from tasks.data.decoding import opened_image
 from tasks.data.depth_png import Disparity, depth_uri
 from tasks.data.files import Place, check_key, place, read_json, relative_uri
 from tasks.data.label_maps import check_labels, class_map, objects_of, semantic_lut
 from tasks.data.manifest import ObjectRecord, Record
 from tasks.data.s3 import AT_FAULT
-from tasks.data.samples import opened_image
 from tasks.data.splits import check_shares, drawn_split
 
 LABELS = (  # by their ids

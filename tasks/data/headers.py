@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from PIL import ExifTags, Image
 
+from tasks.data.decoding import BROKEN, broken_by
 from tasks.data.files import Place, opened
-from tasks.data.samples import BROKEN, broken_by
 
 _TURNED = (5, 6, 7, 8)  # orientations of EXIF that swap height and width
 

@@ -190,7 +190,7 @@ def without_an_id(root: Path) -> None:
         (lambda root: (root / "images/002.png").unlink(), r"images/002.png: no such file"),
         (lambda root: (root / "images/002.png").write_bytes(b"no"), r"images/002.png: cannot be decoded"),
         (lambda root: (root / "annotations.json").write_text("{"), "annotations.json: is not JSON"),
-        (lambda root: (root / "annotations.json").write_text("{}"), "has the keys .none.; expected 'categories'"),
+        (lambda root: (root / "annotations.json").write_text("{}"), "has the keys .none.; expected 'images'"),
         (lambda root: (root / "annotations.json").unlink(), "no such file; expected the combined COCO file"),
         (lambda root: np.save(root / "depth/002.npy", np.zeros(3)), r"depth/002.npy: holds float64 \(3,\)"),
     ],

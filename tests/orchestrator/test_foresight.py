@@ -54,6 +54,7 @@ def test_hours_come_from_seconds_that_are_typed_or_measured(desk: Path, capsys: 
     assert [path.name for path in desk.iterdir()] == ["tiny.yaml"]
 
 
+@pytest.mark.slow
 def test_a_plan_of_data_that_are_not_here(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert typed("nuimages", "--dry-run", "--set", "model.name=small", "--set", "arms={random: {}}") == 2
     assert "data: not prepared, so that nobody knows how many images there are" in capsys.readouterr().err

@@ -55,6 +55,7 @@ def label(task: dict[str, Any], *, skipped: bool = False) -> None:
     task["annotations"].append(answer)
 
 
+@pytest.mark.slow
 def test_a_run_waits_for_people_and_goes_on_with_their_labels(studio: StubStudio, typed: Typed, tmp_path: Path) -> None:
     arms = {"random": {"strategy": "random"}}
     active = {"initial": 0.4, "budget": {"amount": 2}, "cycles": 2, "oracle": "label_studio"}

@@ -56,6 +56,7 @@ def selected(plan: Plan, worker: Worker, folder: Path, name: str, budget: int = 
     return [bought.id for bought in worker.select(job)]
 
 
+@pytest.mark.slow
 def test_the_answer_of_a_shard_is_small(plan: Plan, worker: Worker, tmp_path: Path) -> None:
     """No prediction, no image leaves the process that made it."""
     answer = worker.score_shard(score_job(plan, tmp_path, "boxmask", np.zeros(16, bool)), 0)
@@ -154,6 +155,7 @@ def test_weights_of_a_seed_are_the_same_everywhere(plan: Plan) -> None:
     assert all(torch.equal(one[n], three[n]) for n in one)
 
 
+@pytest.mark.slow
 def test_a_model_that_reads_depth_is_given_it_everywhere(tmp_path: Path) -> None:
     """In training, evaluation, scoring and the gallery, and in the report."""
     tree = tiny(

@@ -174,6 +174,7 @@ def test_what_is_no_strategy_is_refused() -> None:
         parametrize_with_checks([Equal(), Equal])  # type: ignore[list-item]
 
 
+@pytest.mark.slow
 def test_pytest_reports_what_fails_and_what_should(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

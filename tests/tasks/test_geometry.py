@@ -240,7 +240,7 @@ def test_a_patch_is_its_mask(full: float) -> None:
 
 
 def test_runs_of_no_image_are_refused() -> None:
-    with pytest.raises(ValueError, match="a number of 8 bytes; expected 7 at the most"):
+    with pytest.raises(ValueError, match="a number of more than 7 characters; expected a compressed RLE"):
         g.run_lengths(b"oooooooo0"[1:])
     with pytest.raises(ValueError, match="end inside a number"):
         g.run_lengths(b"0o")

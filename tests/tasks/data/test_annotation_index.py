@@ -94,6 +94,7 @@ def test_categories_that_are_wrong_are_told(fields: dict[str, Any], words: str) 
         check_entries({"categories": [{"id": 1, "name": "a", **fields}]}, "a.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_sorted", [True, False])
 def test_a_large_file_does_not_fill_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_sorted: bool

@@ -12,8 +12,9 @@ from PIL import Image
 
 from orchestrator.preparing import PrepareError, prepare
 from tasks.data.cityscapes import LABELS, PIXELS, SIGNS, THINGS, Cityscapes
+from tasks.data.decoding import read_depth, read_semantic
 from tasks.data.manifest import Manifest, Record
-from tasks.data.samples import Samples, read_depth, read_semantic
+from tasks.data.samples import Samples
 from tasks.geometry import mask_box, mask_of_rle, rle_area
 from tests.data.cityscapes import CAR, HEIGHT, PERSON, ROAD, SIGN, SKY, WIDTH, instance_ids, write_cityscapes
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tasks.data.decoding import read_depth
 from tasks.data.depth_png import Disparity, Scaled, decoded_uri, depth_uri
-from tasks.data.samples import read_depth
 
 
 @pytest.mark.parametrize("code", [Scaled(25.5), Scaled(1e-7), Disparity(0.209313 * 2262.52, 200.0)])

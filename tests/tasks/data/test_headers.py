@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tasks.data.decoding import read_image
 from tasks.data.headers import header_size
-from tasks.data.samples import read_image
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (6, 9, 3), np.uint8)
 

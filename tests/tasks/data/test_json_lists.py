@@ -70,6 +70,7 @@ def test_what_is_no_text(tmp_path: Path) -> None:
         list(read_elements(path))
 
 
+@pytest.mark.slow
 def test_a_large_table_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_lists, "_BLOCK", 1 << 14)
     with (tmp_path / "table.json").open("w") as file:

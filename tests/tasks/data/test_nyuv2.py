@@ -15,9 +15,10 @@ from scipy.io import loadmat, savemat
 
 from orchestrator.preparing import PrepareError, prepare
 from tasks.data import nyuv2_mat
+from tasks.data.decoding import read_depth, read_image, read_semantic
 from tasks.data.manifest import Manifest
 from tasks.data.nyuv2 import COARSE, LABELS, THINGS, TO_COARSE, Nyuv2
-from tasks.data.samples import Samples, read_depth, read_image, read_semantic
+from tasks.data.samples import Samples
 from tasks.geometry import mask_of_rle
 from tests.data.nyuv2 import COUNT, HEIGHT, NAMES, WIDTH, label_maps, photo, write_folder, write_mat
 

@@ -100,6 +100,7 @@ def test_our_own_object_in_the_way_is_a_success(answering: Callable[..., Answeri
     assert server.asked[0][2]["if-none-match"] == "*"
 
 
+@pytest.mark.slow
 def test_somebody_elses_object_in_the_way_is_an_error(answering: Callable[..., Answering]) -> None:
     answering(error(412, "PreconditionFailed"), Answer(headers={"x-amz-meta-writer": "another"}))
     with pytest.raises(FileExistsError, match=r"b\.json: is there already"):

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from tasks.data.decoding import read_depth, read_image, read_semantic
 from tasks.data.manifest import Manifest, Record, write_manifest
-from tasks.data.samples import Samples, read_depth, read_image, read_semantic
+from tasks.data.samples import Samples
 from tasks.data.workbench import Workbench
 from tasks.data.workbench_parts import NAMES, PARTS, centre_of_gravity
 from tasks.data.workbench_render import WIDE

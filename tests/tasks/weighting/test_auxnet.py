@@ -66,6 +66,7 @@ def shares(reference: str, steps: int) -> Tensor:
     return torch.stack(found)
 
 
+@pytest.mark.slow
 def test_the_divisors_follow_the_losses() -> None:
     late = shares("ema_const", 560)[500:]
     assert bool(((late > 0.7) & (late < 1.3)).all()), (late.min(), late.max())

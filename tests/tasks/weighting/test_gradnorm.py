@@ -52,6 +52,7 @@ def test_it_is_that_of_the_slow_oracle() -> None:
     assert sum(weighting.weights().values()) == pytest.approx(3.0)
 
 
+@pytest.mark.slow
 def test_norms_become_equal_where_all_losses_fall_alike() -> None:
     weighting = begun("gradnorm", NAMES)
     optimizer = torch.optim.Adam(weighting.parameters(), lr=0.06)
