@@ -180,11 +180,13 @@ def test_some_damage_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
     assert re.fullmatch("as it was", (tmp_path / OUTSIDE).read_text())
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "count", [pytest.param(100, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.soak)]
+)
 @pytest.mark.parametrize("name", SETS)
-def test_much_damage_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_much_damage_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, count: int) -> None:
     """Thousands of faults; ``MTAL_FUZZ_SEED`` sets the first seed."""
-    fuzz(tmp_path, name, 1000, capsys)
+    fuzz(tmp_path, name, count, capsys)
     assert (tmp_path / OUTSIDE).read_text() == "as it was"
 
 

@@ -195,8 +195,8 @@ def flip_pairs(category: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
 
 def _skeleton(category: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
     """The pairs of keypoints with a line between, from 0 (COCO counts from 1); what is no such pair is left out."""
-    points = range(1, len(category["keypoints"]) + 1)
-    pairs = [p for p in category.get("skeleton") or () if isinstance(p, list) and len(p) == 2]
+    points, lines = range(1, len(category["keypoints"]) + 1), category.get("skeleton")
+    pairs = [p for p in lines if isinstance(p, list) and len(p) == 2] if isinstance(lines, list) else []
     return tuple((a - 1, b - 1) for a, b in pairs if a in points and b in points)
 
 

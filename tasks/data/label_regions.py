@@ -164,7 +164,7 @@ def _polygon(value: Mapping[str, Any], size: Size, turn: int, where: str, common
         points = np.array(given, np.float64).reshape(-1, 2)
     except (TypeError, ValueError, OverflowError):
         points = np.full((1, 2), np.nan)
-    if not np.isfinite(points).all():
+    if not (np.abs(points) < _FAR).all():  # nor is NaN
         raise ValueError(f"{where}: has the points {str(given)[:40]}; expected pairs of numbers: export it again")
     points = _pixels(points, size, turn)
     if len(points) > 1 and (points[0] == points[-1]).all():

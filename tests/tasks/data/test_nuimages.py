@@ -202,7 +202,7 @@ def devkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_maps_are_those_of_the_official_devkit(devkit: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Every pixel of every key frame of the fixture: ``get_segmentation`` of the devkit, its classes made ours."""
