@@ -24,7 +24,11 @@ def copied(path: S3Path) -> Path:
 
     It stays for as long as this process lives. FileNotFoundError where there is no such object.
     """
-    head = path.head()
+    try:
+        head = path.head()
+    except (FileNotFoundError, PermissionError):
+        path.raise_reason()
+        raise
     mark = mark_of(f"{path}\n{head.etag}")
     place = own_folder() / "copies" / f"{mark}{path.suffix}"
     while not _use(place):

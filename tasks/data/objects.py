@@ -125,6 +125,10 @@ class S3Path:
         now = parsedate_to_datetime(date) if date else answer["LastModified"]
         return Head(answer["ContentLength"], answer["ETag"], answer["LastModified"], now, answer.get("Metadata", {}))
 
+    def raise_reason(self) -> None:
+        """Raise why the object cannot be read: the answer to ``head`` has no words, the one to this has."""
+        ask(self, lambda client: client.get_object(**self._place, Range="bytes=0-0"))
+
     def is_file(self) -> bool:
         """Whether there is an object of this key."""
         if not self.key:
