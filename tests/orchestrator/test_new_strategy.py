@@ -249,8 +249,23 @@ def test_the_verb_says_what_it_wrote(
 # ---- the whole way ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_a_generated_package_installs_and_is_found(tmp_path: Path) -> None:
+def check_types(python: Path, home: Path, cache: Path) -> None:
+    """mypy accepts a generated package, and refuses a fault in it: it sees mtal's types."""
+    mypy = [sys.executable, "-m", "mypy", "--python-executable", python, "--cache-dir", cache]
+    assert "no issues found in 2 source files" in run(mypy, home, seconds=900)
+    module = home / "least_sure.py"
+    text = module.read_text()
+    module.write_text(text + "\n\nwrong: int = LeastSure().score\n")
+    wrong = subprocess.run([str(word) for word in mypy], cwd=home, capture_output=True, text=True, timeout=900)
+    assert "least_sure.py" in wrong.stdout  # types of mtal are seen, and not taken for anything
+    assert "Incompatible types in assignment" in wrong.stdout
+    module.write_text(text)
+
+
+@pytest.mark.parametrize(
+    "typed", [pytest.param(False, marks=pytest.mark.slow), pytest.param(True, marks=pytest.mark.soak)]
+)
+def test_a_generated_package_installs_and_is_found(tmp_path: Path, typed: bool) -> None:
     """From mtal's wheel: generated, tested, linted, typed, built, installed, listed, checked, and taken off again."""
     dist, root = tmp_path / "dist", Path("/")
     run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", dist], HOME)
@@ -266,15 +281,8 @@ def test_a_generated_package_installs_and_is_found(tmp_path: Path) -> None:
     assert " passed" in run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider"], home)
     assert "All checks passed" in run([sys.executable, "-m", "ruff", "check", "--no-cache", "."], home)
     run([sys.executable, "-m", "ruff", "format", "--no-cache", "--check", "."], home)
-    typed = [sys.executable, "-m", "mypy", "--python-executable", python, "--cache-dir", tmp_path / "types"]
-    assert "no issues found in 2 source files" in run(typed, home, seconds=900)
-    module = home / "least_sure.py"
-    text = module.read_text()
-    module.write_text(text + "\n\nwrong: int = LeastSure().score\n")
-    wrong = subprocess.run([str(word) for word in typed], cwd=home, capture_output=True, text=True, timeout=900)
-    assert "least_sure.py" in wrong.stdout  # types of mtal are seen, and not taken for anything
-    assert "Incompatible types in assignment" in wrong.stdout
-    module.write_text(text)
+    if typed:
+        check_types(python, home, tmp_path / "types")
 
     run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", dist], home)
     run([*install, *dist.glob("least_sure-*.whl")], root)
