@@ -83,7 +83,7 @@ def is_alive(one: psutil.Process) -> bool:
         return False
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 240, every: float = 0.05) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = 480, every: float = 0.05) -> Any:
     """The first true answer; fails when there is none in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -132,7 +132,20 @@ class Nodes:
             self.stop()
         self.start()
 
-    def _start(self, *words: str) -> Node:
+    def _start(self, *words: str, tries: int = 3) -> Node:
+        """A node; Ray gives each half a minute, which a busy machine may not keep once."""
+        for left in reversed(range(tries)):
+            node, ready = self._started(*words)
+            if ready:
+                return node
+            said = node.log.read_text()[-2000:]
+            node.kill()
+            if not left:
+                raise RuntimeError(f"ray start {' '.join(words)}: {said}")
+        raise AssertionError("expected at least one try")
+
+    def _started(self, *words: str) -> tuple[Node, bool]:
+        """A node, and whether it is ready; it is not where its process ended, or took too long."""
         name = secrets.token_hex(2)
         log, ready = self.folder / f"{name}.log", b"Ray runtime started"
         common = [
@@ -145,14 +158,14 @@ class Nodes:
                 [sys.executable, "-W", "ignore", "-c", RAY, "start", *words, *common],
                 env=self.env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
-        end = time.monotonic() + START
+        end, node = time.monotonic() + START, Node(process, log)
         while ready not in log.read_bytes():
+            node.processes()
             if process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"ray start {' '.join(words)}: {log.read_text()[-2000:]}")
+                return node, False
             time.sleep(0.2)
-        node = Node(process, log)
         node.processes()
-        return node
+        return node, True
 
     def processes(self, word: str) -> list[psutil.Process]:
         """Living processes of all nodes whose title holds a word."""

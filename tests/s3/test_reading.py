@@ -27,7 +27,7 @@ from tests.tiny import write_tiny
 
 pytestmark = pytest.mark.s3
 TASKS = ("detection", "segmentation")
-MANY = 6  # requests at a time that one image after another never comes to
+MANY = 4  # requests at a time that one image (its pixels and a map) after another never comes to
 JUNK = 1200  # keys beside those of a run, and below: more than a page
 
 
