@@ -93,7 +93,7 @@ def test_what_the_wheel_holds(wheel: Path) -> None:
         [info] = {n.split("/")[0] for n in names if n.split("/")[0] not in ROOMS}
         metadata = HeaderParser().parsestr(archive.read(f"{info}/METADATA").decode())
         points = archive.read(f"{info}/entry_points.txt").decode()
-    kinds = (".py", ".yaml", ".html", ".jinja")
+    kinds = (".py", ".yaml", ".html", ".css", ".jinja")
     files = [p for room in ROOMS for p in (HOME / room).rglob("*")]
     ours = {p.relative_to(HOME).as_posix() for p in files if p.suffix in kinds or p.name == "py.typed"}
     assert {n for n in names if not n.startswith(info)} == ours
