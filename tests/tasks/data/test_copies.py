@@ -9,7 +9,7 @@ import pytest
 
 from tasks.data import copies
 from tasks.data.objects import S3Path
-from tasks.data.s3 import ObjectNotFound
+from tests.tasks.data.answering import Answer, error, starting
 
 HOLD = """
 import sys
@@ -53,13 +53,18 @@ def test_a_copy_that_is_gone_is_not_used(tmp_path: Path) -> None:
     assert not copies._use(tmp_path / "a.parquet")
 
 
-def test_a_missing_object_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("code", "words"), [("NoSuchKey", "no such object"), ("NoSuchBucket", "no such bucket; make it, or correct")]
+)
+def test_a_missing_object_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, words: str
+) -> None:
+    """The answer to HEAD has a number and no words: why it is missing is asked for."""
     monkeypatch.setenv("MTAL_CACHE_DIR", str(tmp_path))
-
-    def head(path: S3Path) -> None:
-        raise ObjectNotFound(2, "no such object", str(path))
-
-    monkeypatch.setattr(S3Path, "head", head)
-    with pytest.raises(FileNotFoundError, match=r"s3://bucket/manifest\.parquet: no such object"):
-        copies.copied(S3Path("bucket", "manifest.parquet"))
+    with starting(monkeypatch) as start:
+        server = start(Answer(404), error(404, code))
+        with pytest.raises(FileNotFoundError, match=words) as told:
+            copies.copied(S3Path("bucket", "manifest.parquet"))
+    assert told.value.filename == "s3://bucket/manifest.parquet"
+    assert [method for method, _, _ in server.asked] == ["HEAD", "GET"]
     assert not list(tmp_path.rglob("*.parquet"))
