@@ -12,6 +12,7 @@ import pytest
 from tasks.data import json_lists
 from tasks.data.annotation_index import AnnotationIndex, check_entries
 from tasks.data.coco import Coco, index_of
+from tests.tasks.data.changed import put
 
 
 def content(images: int = 5) -> dict[str, Any]:
@@ -46,16 +47,6 @@ def test_every_image_with_its_annotations_in_the_order_of_the_file(tmp_path: Pat
 def test_empty_lists_are_lists(tmp_path: Path) -> None:
     index = AnnotationIndex(written(tmp_path / "a.json", {"images": [], "annotations": []}), unchecked)
     assert (list(index), index.of(1)) == ([], [])
-
-
-def put(*path: Any) -> Callable[[dict[str, Any]], None]:
-    def change(value: dict[str, Any]) -> None:
-        place: Any = value
-        for key in path[:-2]:
-            place = place[key]
-        place[path[-2]] = path[-1]
-
-    return change
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 from tasks.data.coco import Coco
 from tasks.data.combined import CombinedFile, KeypointSlots, flip_pairs, writing_combined
 from tasks.geometry import mask_of_rle, rle_of
+from tests.tasks.data.changed import put
 
 SQUARE = np.zeros((20, 30), np.uint8)
 SQUARE[4:9, 3:11] = 1
@@ -147,30 +148,20 @@ def test_nothing_is_there_when_it_fails(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
 
 
-def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
-    def change(value: dict[str, Any]) -> None:
-        place: Any = value
-        for key in path[:-2]:
-            place = place[key]
-        place[path[-2]] = path[-1]
-
-    return change
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (_set("annotations", 0, "image_id", 8), "annotation 3 is of image 8; expected the id of one of images"),
-        (_set("annotations", 0, "category_id", 8), "annotation 3: is of category 8; expected"),
-        (_set("annotations", 1, "bbox", [1, 2, 3]), "annotation 9: has the bbox .*; expected four numbers"),
-        (_set("annotations", 0, "segmentation", [[1, 2, 3]]), "annotation 3: a polygon has the 3 values"),
-        (_set("annotations", 1, "segmentation", "counts", "1"), "annotation 9: .* runs add up"),
-        (_set("annotations", 2, "segmentation", "size", [5, 5]), "annotation 1: a mask is of 5 x 5 px"),
-        (_set("annotations", 0, "keypoints", [1, 2, 2]), "expected 3 times x, y, v .* 'person'"),
-        (_set("annotations", 1, "keypoints", [1, 2, 5]), "expected 1 times x, y, v with v of 0, 1, 2"),
-        (_set("images", 1, "id", 7), r"images\[1\] has the id of an image before it"),
-        (_set("categories", 1, "name", "person"), "two categories have the same name"),
-        (_set("categories", {}), "'categories' is '{}'; expected list"),
+        (put("annotations", 0, "image_id", 8), "annotation 3 is of image 8; expected the id of one of images"),
+        (put("annotations", 0, "category_id", 8), "annotation 3: is of category 8; expected"),
+        (put("annotations", 1, "bbox", [1, 2, 3]), "annotation 9: has the bbox .*; expected four numbers"),
+        (put("annotations", 0, "segmentation", [[1, 2, 3]]), "annotation 3: a polygon has the 3 values"),
+        (put("annotations", 1, "segmentation", "counts", "1"), "annotation 9: .* runs add up"),
+        (put("annotations", 2, "segmentation", "size", [5, 5]), "annotation 1: a mask is of 5 x 5 px"),
+        (put("annotations", 0, "keypoints", [1, 2, 2]), "expected 3 times x, y, v .* 'person'"),
+        (put("annotations", 1, "keypoints", [1, 2, 5]), "expected 1 times x, y, v with v of 0, 1, 2"),
+        (put("images", 1, "id", 7), r"images\[1\] has the id of an image before it"),
+        (put("categories", 1, "name", "person"), "two categories have the same name"),
+        (put("categories", {}), "'categories' is '{}'; expected list"),
         (lambda value: value["images"][0].pop("height"), r"images\[0\]: has the keys .*; expected 'height'"),
     ],
 )
