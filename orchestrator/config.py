@@ -36,9 +36,7 @@ class Train:
     colour: float = 0.0  # how much brightness, contrast and saturation may change: 0.25 = by up to a quarter
     augment: Recipe | None = None  # all changes of training images, in place of flip, zoom and colour
     evaluations: int = 1  # checkpoints of which the best on the validation split is kept; 1 = the last, without a look
-    validate_every: int | None = (
-        None  # steps between figures on the validation split, kept in validation.parquet
-    )
+    validate_every: int | None = None  # steps between figures on the validation split, kept in validation.parquet
     checkpoint_steps: int = 200  # a kill loses at most these many steps
     precision: Literal["fp32", "bf16"] = "fp32"
     processes: int = 1  # workers of a trial that train together, each on its part of every batch; see ``parts``
