@@ -102,7 +102,7 @@ def fit(
             for settings in optimizer.param_groups:
                 settings["lr"] = train.rate * rate_share(train.schedule, step / steps)
             epoch = step * train.batch // len(data.rows)
-            done = _step(model, weighing, optimizer, parts, train, (step, epoch), group)
+            done = take_step(model, weighing, optimizer, parts, train, (step, epoch), group)
             skipped, bad = skipped + (not done), 0 if done else bad + 1
             if bad == PATIENCE:
                 _noted(note, weighing, validation, train)
@@ -198,7 +198,7 @@ def _augment(train: Train) -> Augment | JointAugment:
     return Augment(flip=train.flip, zoom=train.zoom, zoom_range=(1.0, train.zoom_to), colour=train.colour)
 
 
-def _step(
+def take_step(
     model: nn.Module,
     weighing: Weighing,
     optimizer: torch.optim.Optimizer,
