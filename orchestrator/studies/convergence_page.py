@@ -255,7 +255,7 @@ def _extreme(found: tuple[float, float] | None) -> tuple[str, str]:
 
 def _saved(found: Mapping[str, Outcome], ours: str) -> list[tuple[str, list[str]]]:
     """Table II: for each other method the steps and the error that ours saves, by medians and by means."""
-    medians, means = (improvements(found, ours, centre) for centre in ("median", "mean"))  # type: ignore[arg-type]
+    medians, means = (improvements(found, ours, centre) for centre in ("median", "mean"))
     return [(other, [_share(x) for x in (*medians[other], *means[other])]) for other in medians]
 
 

@@ -77,12 +77,13 @@ class _Reader:
     def __init__(self, folder: Place, error: str, cycle: int) -> None:
         self.run, self.error, self.cycle = RunFolder(folder), error, cycle
         self.experiment = read_experiment(self.run.experiment)
-        self.arms, self.seeds = self.experiment.get("arms"), self.experiment.get("seeds")
-        if not isinstance(self.arms, Mapping) or not self.arms or not isinstance(self.seeds, list):
+        arms, seeds = self.experiment.get("arms"), self.experiment.get("seeds")
+        if not isinstance(arms, Mapping) or not arms or not isinstance(seeds, list) or not seeds:
             raise RunError(
                 f"{folder}: has no {self.run.experiment.name} with arms and seeds; expected the folder of a run: run "
                 "its experiment first"
             )
+        self.arms, self.seeds = [str(arm) for arm in arms], [int(seed) for seed in seeds]
         raw = read_json(self.run.reference) if self.run.reference.is_file() else None
         self.reference = reference_of(raw) if isinstance(raw, Mapping) else Reference()
         self._check_direction()
@@ -107,11 +108,11 @@ class _Reader:
         for arm in self.arms:
             for seed in self.seeds:
                 method = f"{before}{arm}"
-                found = self._run(str(arm), int(seed), method)
+                found = self._run(arm, seed, method)
                 if isinstance(found, str):
-                    missing.append(Missing(method, int(seed), found))
+                    missing.append(Missing(method, seed, found))
                 else:
-                    run, places[method, int(seed)] = found
+                    run, places[method, seed] = found
                     runs.append(run)
         if not runs:
             first = missing[0]
