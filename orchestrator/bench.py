@@ -157,7 +157,7 @@ def _network(
 
 def _fit_job(plan: Plan, rows: NDArray[np.int64], setup: Setup, folder: str, steps: int) -> FitJob:
     """Some steps of the experiment's own training, without a look at validation images."""
-    train = replace(plan.experiment.train, evaluations=1, checkpoint_steps=steps)
+    train = replace(plan.experiment.train, evaluations=1, validate_every=None, checkpoint_steps=steps)
     return FitJob(folder, train, rows, np.ones((len(rows), len(setup.tasks)), bool), steps, 0, 0)
 
 

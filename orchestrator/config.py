@@ -36,6 +36,7 @@ class Train:
     colour: float = 0.0  # how much brightness, contrast and saturation may change: 0.25 = by up to a quarter
     augment: Recipe | None = None  # all changes of training images, in place of flip, zoom and colour
     evaluations: int = 1  # checkpoints of which the best on the validation split is kept; 1 = the last, without a look
+    validate_every: int | None = None  # steps between figures on the validation split, kept in validation.parquet
     checkpoint_steps: int = 200  # a kill loses at most these many steps
     precision: Literal["fp32", "bf16"] = "fp32"
     processes: int = 1  # workers of a trial that train together, each on its part of every batch; see ``parts``
@@ -72,8 +73,9 @@ class Train:
             raise ValueError(f"augment.size is {list(self.augment.size)}; expected none in training: set data.size")
         if self.zoom_to < 1:
             raise ValueError(f"zoom_to is {self.zoom_to}; expected 1 or more")
-        if self.first_steps is not None and self.first_steps <= 0:
-            raise ValueError(f"first_steps is {self.first_steps}; expected a positive number of steps")
+        for name in ("first_steps", "validate_every"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise ValueError(f"{name} is {value}; expected a positive number of steps")
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip is {self.clip}; expected a norm of more than 0, or null for none")
         _not_negative(self, "weight_decay")

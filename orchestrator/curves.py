@@ -193,9 +193,9 @@ class Results:
         failures = read_json(run.failures) if run.failures.is_file() else []
         return Results(
             folder=folder,
-            experiment=_yaml(run.experiment),
+            experiment=read_experiment(run.experiment),
             environment=(read_json(run.environment) or {}) if run.environment.is_file() else {},
-            reference=_reference(reference) if reference else None,
+            reference=reference_of(reference) if reference else None,
             table=table,
             failures=tuple(
                 Missing(str(f.get("arm", "?")), int(f.get("seed", -1)), str(f.get("why", "no reason was recorded")))
@@ -302,7 +302,8 @@ def _walk(level: Any, path: list[str]) -> Any:
     return level
 
 
-def _yaml(path: Place) -> Mapping[str, Any]:
+def read_experiment(path: Place) -> Mapping[str, Any]:
+    """The experiment of a run folder as plain data; empty where it is not there, RunError where it is damaged."""
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -310,7 +311,9 @@ def _yaml(path: Place) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _reference(value: Mapping[str, Any]) -> Reference:
+def reference_of(value: Mapping[str, Any]) -> Reference:
+    """What ``reference.json`` holds."""
+
     def figures(row: Mapping[str, Any]) -> dict[str, float]:
         return {str(k): math.nan if v is None else float(v) for k, v in row.items() if not isinstance(v, Mapping)}
 

@@ -24,6 +24,7 @@ from orchestrator.effective_batch import Part, accumulate
 from orchestrator.errors import RunError
 from orchestrator.evaluation import Indexed
 from orchestrator.training_group import Group
+from orchestrator.validation import Judge, Validation
 from orchestrator.weighing import Weigh, Weighing
 from orchestrator.workers import Progress
 from tasks.augment import Augment
@@ -40,8 +41,8 @@ def _unread(rows: Sequence[int]) -> None:
     """Nothing is read before it is asked for."""
 
 
-def unnoted(steps: pa.Table) -> None:
-    """Nobody asks what the losses were."""
+def unnoted(name: str, table: pa.Table) -> None:
+    """Nobody asks how the fit went."""
 
 
 @dataclass(frozen=True)
@@ -73,49 +74,57 @@ def fit(
     seed: int,
     cycle: int,
     folder: Place,
-    judge: Callable[[nn.Module], tuple[float, dict[str, float]]],
+    judge: Judge,
     keep: Callable[[nn.Module, int], None],
     progress: Progress,
     group: Group = ALONE,
-    note: Callable[[pa.Table], None] = unnoted,
+    note: Callable[[str, pa.Table], None] = unnoted,
 ) -> tuple[Best, int]:
     """Train ``model`` in place; ``keep`` is called with each new best model. The best, and how many steps were skipped.
 
-    ``note`` is called once, at the end or when the fit is given up: every loss at every step (``StepRecord.table``).
+    ``note`` is called at the end or when the fit is given up: with "steps", every loss at every step
+    (``StepRecord.table``), and with "validation" (``Validation.table``) where ``train.validate_every`` says so.
 
-    ``judge`` is asked ``train.evaluations`` times, evenly spread and at the end; not at all where that is once. A
-    training checkpoint in ``folder`` is continued from; the caller removes it. In a ``group`` every process calls this,
-    and only what the first one judges, keeps and writes counts.
+    ``judge`` is asked ``train.evaluations`` times, evenly spread and at the end, not at all where that is once; and
+    every ``train.validate_every`` steps. A training checkpoint in ``folder`` is continued from; the caller removes it.
+    In a ``group`` every process calls this, and only what the first one judges, keeps and writes counts.
     """
     if len(data.rows) == 0:
         raise RunError("no image is labeled; expected at least one: raise active.initial")
     optimizer = _optimizer([*model.parameters(), *weighting.parameters()], train)
-    looks = {math.ceil(steps * (i + 1) / train.evaluations) for i in range(train.evaluations)}
+    validation = Validation(judge, train, steps)
     torch.manual_seed(seed_of(seed, cycle, "layers"))  # dropout, if the network has any
     weighing = Weighing(weighting, optimizer, _device(model), steps, seed_of(seed, cycle, "weighting"))
-    state = _begun(folder / "training.pt", model, weighing, optimizer, group)
+    state = _begun(folder / "training.pt", model, weighing, validation, optimizer, group)
     step, best, skipped, bad = state["step"], state["best"], state["skipped"], state["bad"]
     with ahead(lambda s: step_parts(data, train, s, steps, seed, cycle, group), range(step, steps)) as batches:
         for step, parts in batches:
             for settings in optimizer.param_groups:
                 settings["lr"] = train.rate * rate_share(train.schedule, step / steps)
             epoch = step * train.batch // len(data.rows)
-            done = _step(model, weighing, optimizer, parts, train, (step, epoch), group)
+            done = take_step(model, weighing, optimizer, parts, train, (step, epoch), group)
             skipped, bad = skipped + (not done), 0 if done else bad + 1
             if bad == PATIENCE:
-                note(weighing.record.table())
+                _noted(note, weighing, validation, train)
                 raise RunError(f"train: the loss was not finite for {PATIENCE} steps in a row; lower train.rate")
             progress("fit", step + 1, steps)
-            if step + 1 in looks:
-                score, found = judge(model.eval()) if train.chooses else (math.nan, {})
-                if best is None or score > best.score:
-                    best = Best(step + 1, score, found)
-                    keep(model, step + 1)
+            seen = validation.look(model, step + 1)
+            if seen is not None and (best is None or seen[0] > best.score):
+                best = Best(step + 1, *seen)
+                keep(model, step + 1)
             if (step + 1) % train.checkpoint_steps == 0 and step + 1 < steps and group.rank == 0:
-                save(folder / "training.pt", _state(model, weighing, optimizer, step + 1, best, skipped, bad))
+                state = _state(model, weighing, validation, optimizer, step + 1, best, skipped, bad)
+                save(folder / "training.pt", state)
     assert best is not None
-    note(weighing.record.table())
+    _noted(note, weighing, validation, train)
     return best, skipped
+
+
+def _noted(note: Callable[[str, pa.Table], None], weighing: Weighing, validation: Validation, train: Train) -> None:
+    """How the fit went, for whoever asks."""
+    note("steps", weighing.record.table())
+    if train.validate_every is not None:
+        note("validation", validation.table())
 
 
 def rate_share(schedule: str, done: float) -> float:
@@ -189,7 +198,7 @@ def _augment(train: Train) -> Augment | JointAugment:
     return Augment(flip=train.flip, zoom=train.zoom, zoom_range=(1.0, train.zoom_to), colour=train.colour)
 
 
-def _step(
+def take_step(
     model: nn.Module,
     weighing: Weighing,
     optimizer: torch.optim.Optimizer,
@@ -258,6 +267,7 @@ def _optimizer(parameters: Sequence[nn.Parameter], train: Train) -> torch.optim.
 def _state(
     model: nn.Module,
     weighing: Weighing,
+    validation: Validation,
     optimizer: torch.optim.Optimizer,
     step: int,
     best: Best | None,
@@ -268,6 +278,7 @@ def _state(
     return {
         "model": model.state_dict(),
         **weighing.state(step),
+        "validation": validation.state(),
         "optimizer": optimizer.state_dict(),
         "step": step,
         "best": None if best is None else {"step": best.step, "score": best.score, "figures": dict(best.figures)},
@@ -279,17 +290,23 @@ def _state(
 
 
 def _begun(
-    path: Place, model: nn.Module, weighing: Weighing, optimizer: torch.optim.Optimizer, group: Group
+    path: Place,
+    model: nn.Module,
+    weighing: Weighing,
+    validation: Validation,
+    optimizer: torch.optim.Optimizer,
+    group: Group,
 ) -> dict[str, Any]:
     """Where a fit stands, from its training checkpoint or from nothing: the first process reads it, all load it."""
     found = group.rank == 0 and path.is_file()
     state = load(path, _device(model), "delete this file and type the same command again") if found else None
     if group.world > 1:
-        state = group.from_first(state or _state(model, weighing, optimizer, 0, None, 0, 0))
+        state = group.from_first(state or _state(model, weighing, validation, optimizer, 0, None, 0, 0))
     if state is None:
         return {"step": 0, "best": None, "skipped": 0, "bad": 0}
     model.load_state_dict(state["model"])
     weighing.load(state)
+    validation.load(state.get("validation", ()))  # older checkpoints have none
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["random"].cpu())
     if state["random_gpu"] is not None and _device(model).type == "cuda":

@@ -24,7 +24,7 @@ DECISIVE = (
     "tasks",
     "strategies",
     *(f"orchestrator/{m}.py" for m in ("cycle", "fitting", "evaluation", "scoring", "worker", "pool", "checkpoints")),
-    *(f"orchestrator/{m}.py" for m in ("effective_batch", "training_group")),
+    *(f"orchestrator/{m}.py" for m in ("effective_batch", "training_group", "validation")),
 )
 
 
@@ -79,6 +79,8 @@ def base_inputs(experiment: Experiment, data: str) -> dict[str, Any]:
     recipe = train.pop("augment")
     if recipe is not None:  # experiments without one keep the fingerprint that they had before there were recipes
         train["augment"] = dataclasses.asdict(recipe)
+    if train["validate_every"] is None:  # likewise
+        del train["validate_every"]
     return {
         "data": {"manifest": data, **experiment.data.options},
         "tasks": dict(experiment.tasks),

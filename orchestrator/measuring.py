@@ -80,7 +80,7 @@ def measured(
     model, weighting = model.to(device), weighting.to(device)
     images = replace(images, sensors=sensors_of(model))
     part = train.batch // processes
-    alone = replace(train, batch=part, processes=1, evaluations=1)
+    alone = replace(train, batch=part, processes=1, evaluations=1, validate_every=None)
     try:
         step = _step_seconds(model, weighting, alone, images, device, progress)
         image = _image_seconds(model.eval(), images, batch, device, progress)

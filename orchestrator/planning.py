@@ -21,6 +21,7 @@ from orchestrator.scoring import Plan as ScorePlan
 from orchestrator.scoring import needs_images, score_batch, score_rows
 from orchestrator.store import fingerprint
 from orchestrator.trials import Unit
+from orchestrator.validation import judged
 from strategies.base import Strategy
 from strategies.sample_pool import sample_images
 from tasks.classes import ClassMap
@@ -47,7 +48,7 @@ class Work:
     unit: Unit
     steps: int
     fits: int
-    judged: int  # images that the first worker evaluates, to choose checkpoints
+    judged: int  # images that the first worker evaluates in training
     evaluated: int  # images that all workers evaluate together
     scorings: tuple[Scoring, ...] = ()
     labeled: int = 0  # images that it starts with
@@ -169,9 +170,9 @@ def outlook(
 
 
 def _fits(unit: Unit, own: Experiment, images: Mapping[str, int], steps: Sequence[int]) -> Work:
-    judged = own.train.evaluations * images["val"] if own.train.chooses else 0
+    looks = sum(len(judged(own.train, count)) for count in steps)
     reported = images["test"] or images["val"]
-    return Work(unit, sum(steps), len(steps), len(steps) * judged, len(steps) * reported)
+    return Work(unit, sum(steps), len(steps), looks * images["val"], len(steps) * reported)
 
 
 def _first_fits(experiment: Experiment, arms: Mapping[str, Experiment]) -> Iterator[tuple[Unit, tuple[str, ...]]]:

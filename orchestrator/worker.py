@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +144,7 @@ class Worker:
                 model, weighting, data, job.train, steps=job.steps, seed=job.seed, cycle=job.cycle, folder=folder,
                 judge=judge if first else _unjudged, keep=keep if first else _unkept,
                 progress=self._stepped if first else quiet, group=group,
-                note=partial(write_table, folder / "steps.parquet") if first else fitting.unnoted,
+                note=(lambda name, table: write_table(folder / f"{name}.parquet", table)) if first else fitting.unnoted,
             )  # fmt: skip
         if first:
             (folder / "training.pt").unlink(missing_ok=True)

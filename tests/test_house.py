@@ -163,7 +163,7 @@ def test_light_modules_import_no_torch() -> None:
     """A report of a finished run answers at once, and the process of a trial stays small."""
     light = (
         *("pool", "store", "curves", "config", "cycle", "trials", "figures", "tables", "report", "ray_workers"),
-        "studies.convergence_figures",
+        *("studies.convergence_figures", "studies.convergence_page"),
     )
     code = (
         "import importlib, sys\n"

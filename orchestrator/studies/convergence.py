@@ -3,6 +3,7 @@
 The statistics of the paper on AuxNet (IROS 2018): section V and Tables I to III. Pure functions of arrays; no torch.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +11,6 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.stats import ks_2samp
 
 Array = NDArray[np.float64]
 ALPHA = 0.05
@@ -56,20 +56,21 @@ def run_of(table: pa.Table, method: str, seed: int, task: str = "pickup") -> Run
 
     The share of dead answers is ``dead / queries`` of the task, where both are in it.
     """
-    steps, series = _series(table, "metric", "value")
+    steps, series = series_of(table, "metric", "value")
     errors = {name.removeprefix(f"{task}."): values for name, values in series.items() if name.startswith(f"{task}.")}
     dead, queries = errors.pop("dead", None), errors.pop("queries", None)
     return Run(method, seed, steps, errors, None if dead is None or queries is None else dead / queries)
 
 
-def _series(table: pa.Table, name: str, value: str) -> tuple[NDArray[np.int64], dict[str, Array]]:
+def series_of(table: pa.Table, name: str, value: str) -> tuple[NDArray[np.int64], dict[str, Array]]:
     """From long to wide: the steps, ascending, and for each name its values ``[n]``, NaN at steps that lack it."""
     steps, at = np.unique(table["step"].to_numpy(), return_inverse=True)
-    names, values = np.array(table[name].to_pylist()), table[value].to_numpy()
+    coded = table[name].cast(pa.string()).combine_chunks().dictionary_encode()
+    which, values = coded.indices.to_numpy(), table[value].to_numpy()
     series = {}
-    for one in sorted(set(names.tolist())):
+    for code, one in sorted(enumerate(coded.dictionary.to_pylist()), key=lambda pair: str(pair[1])):
         series[one] = np.full(len(steps), np.nan)
-        series[one][at[names == one]] = values[names == one]
+        series[one][at[which == code]] = values[which == code]
     return steps.astype(np.int64), series
 
 
@@ -120,6 +121,7 @@ class Outcome:
     steps: Array  # [R] where each converged
     errors: Array  # [R] to which error
     dead: int
+    late: int = 0  # runs whose point lies in the last tenth of their record: they may not have converged
 
 
 def outcomes(runs: Sequence[Run], name: str = "summed_error", half_width: float = 0.5) -> dict[str, Outcome]:
@@ -127,12 +129,14 @@ def outcomes(runs: Sequence[Run], name: str = "summed_error", half_width: float 
     found = {}
     for method in dict.fromkeys(run.method for run in runs):
         own = [run for run in runs if run.method == method]
-        points = [convergence(run.steps, run.error(name), half_width) for run in own if not run.is_dead]
+        alive = [run for run in own if not run.is_dead]
+        points = [convergence(run.steps, run.error(name), half_width) for run in alive]
         found[method] = Outcome(
             method,
             np.array([p.step for p in points], dtype=np.float64),
             np.array([p.error for p in points], dtype=np.float64),
-            sum(run.is_dead for run in own),
+            len(own) - len(alive),
+            sum(p.index >= 0.9 * len(run.steps) for run, p in zip(alive, points, strict=True)),
         )
     return found
 
@@ -197,6 +201,21 @@ class PairwiseTests:
         """``[M, M]``: where "both come from one distribution" is rejected."""
         return np.asarray(self.p < alpha)
 
+    def holm(self) -> Array:
+        """``[M, M]``: the p of all pairs after Holm's correction for their number; NaN pairs do not count."""
+        first, second = np.tril_indices(len(self.methods), -1)
+        values = self.p[first, second]
+        order = np.argsort(values, kind="stable")[: int(np.isfinite(values).sum())]  # NaN comes last
+        adjusted = np.maximum.accumulate(values[order] * np.arange(len(order), 0, -1)).clip(max=1)
+        found = self.p.copy()
+        found[first[order], second[order]] = found[second[order], first[order]] = adjusted
+        return found
+
+
+def smallest_p(one: int, other: int) -> float:
+    """The least that an exact two-sided test of so many runs each can give: that of samples which do not overlap."""
+    return min(1.0, 2 / math.comb(one + other, one))
+
 
 def ks_tests(samples: Mapping[str, Array]) -> PairwiseTests:
     """Exact two-sided tests; ``samples`` holds, say, the steps at which the runs of each method converged."""
@@ -206,8 +225,27 @@ def ks_tests(samples: Mapping[str, Array]) -> PairwiseTests:
         for j, other in enumerate(names[:i]):
             a, b = samples[one], samples[other]
             both = len(a) and len(b)
-            p[i, j] = p[j, i] = ks_2samp(a, b, method="exact").pvalue if both else float("nan")
+            p[i, j] = p[j, i] = exact_p(a, b) if both else float("nan")
     return PairwiseTests(names, p)
+
+
+def exact_p(a: Array, b: Array) -> float:
+    """Of the two-sided Kolmogorov-Smirnov test: the share of all orders of ``a`` and ``b`` that lie as far apart.
+
+    An order is a path of n steps to the right and m up; those that keep nearer than the largest distance found are
+    counted, in whole numbers. (scipy answers an approximation where rounding brings its exact p above 1.)
+    """
+    n, m = len(a), len(b)
+    at = np.concatenate([a, b])
+    ranks = [np.searchsorted(np.sort(one), at, side="right") for one in (a, b)]
+    farthest = int(np.abs(ranks[0] * m - ranks[1] * n).max())
+    paths = [0] * (m + 1)
+    for i in range(n + 1):
+        for j in range(m + 1):
+            came = int(i == j == 0) + (paths[j] if i else 0) + (paths[j - 1] if j else 0)
+            paths[j] = came if abs(i * m - j * n) < farthest else 0
+    orders = math.comb(n + m, n)
+    return (orders - paths[m]) / orders
 
 
 # ---- the weights -----------------------------------------------------------------------------------------------------
@@ -225,25 +263,33 @@ class Weights:
 
 def weights_of(table: pa.Table, method: str, seed: int) -> Weights:
     """The weights of a run from its record: a row for each ``step`` and ``loss`` with ``weight``, its multiplier."""
-    steps, multipliers = _series(table, "loss", "weight")
+    steps, multipliers = series_of(table, "loss", "weight")
     return Weights(method, seed, steps, multipliers)
 
 
 def divisor_extremes(runs: Sequence[Weights]) -> dict[str, dict[str, tuple[float, float]]]:
-    """Table I: ``{method: {loss: (smallest W, largest W)}}`` over all runs; a multiplier of 0 is an infinite W."""
+    """Table I: ``{method: {loss: (smallest W, largest W)}}`` over all runs; a multiplier of 0 is an infinite W.
+
+    A loss of which no weight is known is left out.
+    """
     found: dict[str, dict[str, tuple[float, float]]] = {}
     for run in runs:
         mine = found.setdefault(run.method, {})
         for loss, values in run.multipliers.items():
+            known = np.asarray(values, np.float64)[~np.isnan(values)]
+            if not known.size:
+                continue
             with np.errstate(divide="ignore"):
-                divisors = 1 / np.asarray(values, np.float64)
+                divisors = 1 / known
             low, high = mine.get(loss, (np.inf, -np.inf))
-            mine[loss] = min(low, float(np.nanmin(divisors))), max(high, float(np.nanmax(divisors)))
+            mine[loss] = min(low, float(divisors.min())), max(high, float(divisors.max()))
     return found
 
 
 def weight_shares(runs: Sequence[Weights], units: Mapping[str, float] | None = None) -> tuple[NDArray[np.int64], Array]:
     """Fig. 9: ``steps [n]`` and each loss's share ``[T, n]`` of the multipliers, mean over the runs of one method.
+
+    Steps at which a run knows no multiplier above 0 are left out.
 
     ``units`` multiplies those of a loss that was trained in another unit, so that methods can be compared: 100 for raw
     pixels beside the paper's distance / 100. ValueError where the runs have other steps or losses.
@@ -256,8 +302,24 @@ def weight_shares(runs: Sequence[Weights], units: Mapping[str, float] | None = N
     shares = []
     for run in runs:
         values = factors * np.nan_to_num(np.stack([run.multipliers[name] for name in names]))
-        shares.append(values / values.sum(0))
-    return first.steps, np.mean(shares, axis=0)
+        with np.errstate(invalid="ignore"):
+            shares.append(values / values.sum(0))
+    mean = np.mean(shares, axis=0)
+    known = np.isfinite(mean).all(0)
+    return first.steps[known], mean[:, known]
+
+
+def thinned(run: Weights, points: int, last: int) -> Weights:
+    """The same with at most so many points, evenly spread over the steps 0 to ``last``: means of those around each."""
+    points = min(points, last + 1)
+    which = run.steps * points // (last + 1)
+    means = {}
+    for loss, values in run.multipliers.items():
+        known = ~np.isnan(values)
+        counts = np.bincount(which[known], minlength=points)
+        with np.errstate(invalid="ignore"):
+            means[loss] = np.bincount(which[known], values[known], minlength=points) / counts
+    return Weights(run.method, run.seed, np.arange(points) * (last + 1) // points, means)
 
 
 # ---- boxes -----------------------------------------------------------------------------------------------------------

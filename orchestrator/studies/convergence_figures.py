@@ -31,7 +31,7 @@ def double_box_svg(found: Mapping[str, Outcome], error: str = "summed error") ->
         for method, one in alive.items():
             across, up = box(one.steps), box(one.errors)
             _double_box(axes, across, up, looks[method])
-            axes.plot([], [], color=looks[method].color, linewidth=5, alpha=0.6, label=_counted(method, one))
+            axes.plot([], [], label=_counted(method, one), **_middle(looks[method]), linewidth=1.9)
         _dress(axes, "steps until convergence", f"{error} after convergence")
         axes.autoscale_view()
         axes.set_ylim(bottom=0 if axes.get_ylim()[0] < 0 else None)
@@ -85,7 +85,7 @@ def _double_box(axes: Axes, across: Box, up: Box, look: Style) -> None:
     """A rectangle of the quartiles both ways, its medians, and whiskers through them."""
     corner, wide, high = (across.first, up.first), across.third - across.first, up.third - up.first
     axes.add_patch(Rectangle(corner, wide, high, facecolor=look.color, alpha=0.22, linewidth=0))
-    axes.add_patch(Rectangle(corner, wide, high, fill=False, edgecolor=look.color, linewidth=1.4))
+    axes.add_patch(Rectangle(corner, wide, high, fill=False, edgecolor=look.color, linewidth=1.4, linestyle=look.dash))
     line: dict[str, Any] = {"color": look.color, "solid_capstyle": "butt"}
     axes.plot([across.first, across.third], [up.median] * 2, linewidth=2.2, **line)
     axes.plot([across.median] * 2, [up.first, up.third], linewidth=2.2, **line)
@@ -93,7 +93,14 @@ def _double_box(axes: Axes, across: Box, up: Box, look: Style) -> None:
         axes.plot([end, start], [up.median] * 2, linewidth=1, **line)
     for end, start in ((up.low, up.first), (up.high, up.third)):
         axes.plot([across.median] * 2, [end, start], linewidth=1, **line)
-    axes.plot([across.median], [up.median], marker=look.marker, markersize=6, color=look.color, markeredgecolor=PAPER)
+    axes.plot([across.median], [up.median], **_middle(look))
+
+
+def _middle(look: Style) -> dict[str, Any]:
+    """How the middle of a box, and its line in the legend, look: colours come again where there are many methods."""
+    return {
+        "marker": look.marker, "markersize": 7, "color": look.color, "markeredgecolor": PAPER, "linestyle": look.dash,
+    }  # fmt: skip
 
 
 def _counted(method: str, one: Outcome) -> str:

@@ -80,6 +80,11 @@ class Hourglass(nn.Module):
         self.vector = nn.Conv2d(inner, count, 1) if "class" in losses else None
         self.register_buffer("mean_colour", torch.full((3,), 0.5), persistent=False)
 
+    @property
+    def shared(self) -> tuple[nn.Parameter, ...]:
+        """The parameters of the last layers that all losses share: the output, or the innermost with a class vector."""
+        return tuple((self.up[-1] if self.vector is None else self.down[-1]).parameters())
+
     def maps(self, images: Tensor, inputs: Mapping[str, Tensor] | None) -> tuple[Tensor, Tensor]:
         """The innermost map ``[B, C, h, w]`` and the layers ``[B, K, H, W]`` before the last ReLU."""
         height, width = images.shape[-2:]

@@ -56,6 +56,7 @@ VERBS = {  # a new verb, argument or option is added here on purpose, and to the
         *("source", "folder", "--root", "--images", "--semantic", "--copies", "--config", "--set", "--split"),
         *("--group", "--validation", "--test", "--seed", "--workers"),
     ],
+    "study convergence": ["runs", "--error", "--cycle", "--ours", "--out"],
     "check": ["what", "--set"],
     "strategies": ["--json"],
     "new-strategy": ["name"],

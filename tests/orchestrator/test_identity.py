@@ -40,6 +40,8 @@ ALL = {"reference", "initial", "arm"}
         ({"train": {**TRAIN, "accumulate": 2}}, ALL),
         ({"train": {**TRAIN, "augment": {"rotate": 15}}}, ALL),
         ({"train": {**TRAIN, "augment": None}}, set()),
+        ({"train": {**TRAIN, "validate_every": 2}}, ALL),
+        ({"train": {**TRAIN, "validate_every": None}}, set()),
         ({"train": {**TRAIN, "processes": 2}, "cluster": {"shard": 5, "score_batch": 4, "workers_per_trial": 2}}, ALL),
         ({"cluster": {"shard": 5, "score_batch": 4, "workers_per_trial": 2}}, set()),
         ({"model": {"name": "small", "width": 20}}, ALL),

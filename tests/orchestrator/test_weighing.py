@@ -156,7 +156,7 @@ def test_a_fit_that_is_given_up_leaves_its_record(tmp_path: Path) -> None:
         fit(
             Net(range(2, 999)), make("weighting", Component("kendall"), "weighting"), few_maps(), six(steps=99),
             steps=99, seed=0, cycle=0, folder=tmp_path, judge=lambda m: (0.0, {}), keep=lambda m, s: None,
-            progress=lambda *told: None, note=tables.append,
+            progress=lambda *told: None, note=lambda name, table: tables.append(table),
         )  # fmt: skip
     assert len(tables) == 1
     assert max(tables[0]["step"].to_pylist()) == PATIENCE

@@ -30,7 +30,9 @@ BAD = "tests.orchestrator.bad_strategies"
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     """A prepared plan whose reference is made: a checkpoint to work with."""
-    plan = running.planned(experiment_of(tiny(tmp_path_factory.mktemp("runs")), "tiny.yaml"), QUIET.update)
+    tree = tiny(tmp_path_factory.mktemp("runs"))
+    tree["train"] |= {"validate_every": 4}
+    plan = running.planned(experiment_of(tree, "tiny.yaml"), QUIET.update)
     assert here.run_units(plan, [Unit("reference", "", 0)], QUIET) == []
     return plan
 
@@ -145,7 +147,18 @@ def test_two_versions_of_the_sources_do_not_work_together(plan: Plan) -> None:
         WorkerProcess(None, ()).call(setup, "u", "count", "train")
 
 
+def test_figures_while_training_are_those_of_the_whole_validation_split(plan: Plan, worker: Worker) -> None:
+    table = read_table(Path(checkpoint(plan)).with_name("validation.parquet")).to_pylist()
+    assert sorted({row["step"] for row in table}) == [4, 6]
+    model, rows = worker.model(checkpoint(plan)), worker.rows("val")
+    found = figures(evaluate(model, worker.samples(rows), rows.tolist(), worker.tasks, worker.classes, 4))
+    assert {row["metric"]: repr(row["value"]) for row in table if row["step"] == 6} == {
+        name: repr(value) for name, value in found.items()
+    }
+
+
 def test_weights_of_a_seed_are_the_same_everywhere(plan: Plan) -> None:
+    """Whether figures on the validation split are kept or not."""
     one, two = (torch.load(p, weights_only=True)["model"] for p in [checkpoint(plan)] * 2)
     assert all(torch.equal(one[n], two[n]) for n in one)
     again = plan.folder.root.parent / "again"

@@ -35,7 +35,7 @@ def weighed(
     fit(
         model, weighting, few_maps(), train, steps=train.steps, seed=3, cycle=1, folder=folder,
         judge=lambda candidate: (0.0, {}), keep=lambda candidate, step: None, progress=lambda *told: None,
-        group=group or Group(), note=tables.append,
+        group=group or Group(), note=lambda name, table: tables.append(table),
     )  # fmt: skip
     (table,) = tables
     return table, {**model.state_dict(), **{f"weighting.{k}": v for k, v in weighting.state_dict().items()}}

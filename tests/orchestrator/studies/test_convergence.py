@@ -4,19 +4,24 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from scipy.special import comb
+from scipy.stats import ks_2samp
 
 from orchestrator.studies.convergence import (
     Outcome,
+    PairwiseTests,
     Run,
     Weights,
     box,
     convergence,
     divisor_extremes,
     error_curves,
+    exact_p,
     improvements,
     ks_tests,
     outcomes,
     run_of,
+    smallest_p,
+    thinned,
     weight_shares,
     weights_of,
 )
@@ -175,6 +180,41 @@ def test_a_run_is_checked() -> None:
     assert not Run("m", 0, STEPS[:3], {"e": np.zeros(3)}).is_dead
 
 
+def test_holm_and_the_smallest_p() -> None:
+    """Four pairs: .01 x 4, .02 x 3, .03 x 2, and .04, which is raised to the one before; NaN is no pair."""
+    p = np.ones((4, 4))
+    pairs = {(0, 1): 0.01, (0, 2): 0.02, (0, 3): 0.04, (1, 2): 0.03, (1, 3): np.nan, (2, 3): np.nan}
+    for (i, j), value in pairs.items():
+        p[i, j] = p[j, i] = value
+    found = PairwiseTests(("a", "b", "c", "d"), p).holm()
+    assert [found[i, j] for i, j in list(pairs)[:4]] == pytest.approx([0.04, 0.06, 0.06, 0.06])
+    assert np.isnan(found[1, 3])
+    assert np.array_equal(found, found.T, equal_nan=True)
+    apart = ks_tests({"a": np.arange(5.0), "b": 9 + np.arange(5.0)})
+    assert apart.p[0, 1] == pytest.approx(smallest_p(5, 5))
+    assert smallest_p(1, 1) == 1.0
+
+
+@pytest.mark.parametrize(("n", "m"), [(5, 5), (5, 4), (20, 20), (7, 13), (1, 3)])
+@pytest.mark.filterwarnings("ignore:ks_2samp. Exact calculation unsuccessful")
+def test_p_is_exact(n: int, m: int) -> None:
+    """As scipy has it, ties too, where scipy does not fall back on an approximation."""
+    rng = np.random.default_rng(n)
+    for shift in (0.0, 0.5, 1.0, 2.0):
+        a, b = rng.normal(0, 1, n).round(1), rng.normal(shift, 1, m).round(1)
+        expected = ks_2samp(a, b, method="exact")
+        if expected.statistic > 1 / min(n, m):
+            assert exact_p(a, b) == pytest.approx(expected.pvalue, rel=1e-9)
+    assert exact_p(np.array([1.0, 2, 3, 4, 5]), np.array([1.5, 2.5, 3.5, 4.5, 5.5])) == 1.0
+    assert exact_p(np.ones(n), np.ones(m)) == 1.0
+
+
+def test_runs_that_come_to_rest_at_the_end_are_counted() -> None:
+    falling = Run("m", 0, STEPS[:20], {"e": np.linspace(1, 0, 20) ** 0.2})
+    resting = Run("m", 1, STEPS[:20], {"e": np.zeros(20)})
+    assert outcomes([falling, resting], "e")["m"].late == 1
+
+
 # ---- weights and boxes -----------------------------------------------------------------------------------------------
 
 
@@ -187,6 +227,27 @@ def test_extremes_are_those_of_the_divisors() -> None:
     found = divisor_extremes(runs)
     assert found == {"kgc": {"dist": (0.1, 0.5), "iou": (0.125, 4.0)}, "sum": {"dist": (1, 1), "iou": (1, 1)}}
     assert divisor_extremes([weights("zero", 0, [0.0], [1.0])])["zero"]["dist"] == (np.inf, np.inf)
+
+
+def test_steps_without_known_weights_are_left_out() -> None:
+    """A skipped step has none; a weighting of one's own may never say."""
+    gap = weights("a", 0, [1, np.nan, 1], [3, np.nan, 1])
+    assert divisor_extremes([gap])["a"]["iou"] == (pytest.approx(1 / 3), 1.0)
+    steps, shares = weight_shares([gap])
+    assert steps.tolist() == [500, 1500]
+    assert shares.tolist() == [[0.25, 0.5], [0.75, 0.5]]
+    silent = weights("a", 0, [np.nan], [np.nan])
+    assert divisor_extremes([silent]) == {"a": {}}
+    assert len(weight_shares([silent])[0]) == 0
+
+
+def test_a_long_history_is_thinned_to_means() -> None:
+    long = Weights("a", 0, np.array([0, 1, 2, 5, 9]), {"iou": np.array([1.0, 3.0, np.nan, 7.0, 9.0])})
+    found = thinned(long, 5, 9)
+    assert found.steps.tolist() == [0, 2, 4, 6, 8]
+    assert found.multipliers["iou"][[0, 2, 4]].tolist() == [2.0, 7.0, 9.0]
+    assert np.isnan(found.multipliers["iou"][[1, 3]]).all()
+    assert thinned(long, 99, 9).multipliers["iou"][[0, 1, 5, 9]].tolist() == [1.0, 3.0, 7.0, 9.0]
 
 
 def test_shares_of_weights_add_up() -> None:

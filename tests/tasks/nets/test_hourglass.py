@@ -192,6 +192,14 @@ def test_options_change_the_network() -> None:
     assert not torch.equal(activations(near), activations(answers(net(), batch())[0]))
 
 
+@pytest.mark.parametrize("losses", [("iou", "dist"), ("iou", "class")])
+def test_every_loss_has_a_gradient_in_the_shared_layers(losses: tuple[str, ...]) -> None:
+    model = net(losses=losses)
+    for value in model(batch()).means().values():
+        found = torch.autograd.grad(value, model.shared, retain_graph=True)
+        assert float(sum(g.abs().sum() for g in found)) > 0
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
