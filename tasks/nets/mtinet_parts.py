@@ -77,10 +77,10 @@ class Propagation(nn.Module):
 
     def attention(self, scores: Tensor) -> Tensor:
         """``[B, T C, h, w]`` weights that add up to 1 over the tasks, from scores of that shape."""
-        channels = scores.shape[1] // self.tasks
-        if self.layout == "tasks":
-            return scores.unflatten(1, (self.tasks, channels)).softmax(1).flatten(1, 2)
-        return scores.unflatten(1, (channels, self.tasks)).softmax(2).flatten(1, 2)
+        batch, every, height, width = scores.shape
+        split = (self.tasks, every // self.tasks) if self.layout == "tasks" else (every // self.tasks, self.tasks)
+        shares = scores.reshape(batch, *split, height, width).softmax(1 if self.layout == "tasks" else 2)
+        return shares.reshape(scores.shape)
 
 
 class SqueezeExcite(nn.Module):
