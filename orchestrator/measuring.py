@@ -46,6 +46,7 @@ class Invented:
         every: Mapping[str, Target] = {
             "detection": Objects(boxes, labels, torch.zeros(OBJECTS, dtype=torch.bool)),
             "segmentation": whole,
+            "depth": 1.0 + whole.float(),
             "pickup": self._pickups(boxes, labels),
         }
         image = torch.from_numpy(rng.random((3, height, width), dtype=np.float32))

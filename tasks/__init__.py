@@ -7,6 +7,7 @@ imports no torch.
 TASKS = {
     "detection": "tasks.detection:Detection",
     "segmentation": "tasks.segmentation:Segmentation",
+    "depth": "tasks.depth:Depth",
     "pickup": "tasks.pickup:Pickup",
 }
 MODELS = {
@@ -15,6 +16,7 @@ MODELS = {
     "hrnet": "tasks.nets.hrnet:hrnet",
     "salscheider": "tasks.nets.salscheider:salscheider",
     "hourglass": "tasks.nets.hourglass:Hourglass",
+    "mtinet": "tasks.nets.mtinet:mtinet",
 }
 WEIGHTINGS = {
     "equal": "tasks.weighting.fixed:Equal",

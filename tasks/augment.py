@@ -93,8 +93,8 @@ def zoom_sample(sample: Sample, factor: float, at: tuple[float, float]) -> Sampl
     """1 / factor of the image, at the share ``at`` (of x, of y) of the possible places, enlarged to the image's size.
 
     Boxes are clipped; objects that are outside go, those with less than a quarter of their box inside become crowds,
-    which nobody trains on. Semantic maps and masks: nearest. Depth: nearest, divided by the enlargement, as what is
-    seen enlarged is seen from nearer. Other inputs: nearest.
+    which nobody trains on. Semantic maps and masks: nearest. Depth, a label or a sensor's: nearest, divided by the
+    enlargement, as what is seen enlarged is seen from nearer. Other inputs: nearest.
     """
     height, width = sample.image.shape[-2:]
     rows, columns = max(1, round(height / factor)), max(1, round(width / factor))
@@ -114,7 +114,10 @@ def zoom_sample(sample: Sample, factor: float, at: tuple[float, float]) -> Sampl
         sample,
         image=_enlarge(sample.image, window, (height, width)),
         targets={task: done[id(x)] if isinstance(x, Objects) else zoom_map(x) for task, x in sample.targets.items()},
-        inputs={name: _zoom_input(x, window, (height, width)) for name, x in sample.inputs.items()},
+        inputs={
+            name: _zoom_input(x, window, (height, width)) / (scale if name == "depth" else 1.0)
+            for name, x in sample.inputs.items()
+        },
     )
 
 

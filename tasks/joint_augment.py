@@ -59,7 +59,7 @@ class JointAugment:
                 targets[task] = done[id(target)]
             else:
                 targets[task] = _map(target, transform, resampling)
-        inputs = {name: _input(values, transform) for name, values in sample.inputs.items()}
+        inputs = {name: _input(name, values, transform) for name, values in sample.inputs.items()}
         return Sample(sample.id, torch.from_numpy(image).permute(2, 0, 1).float().div_(255), targets, inputs)
 
     def _objects(self, objects: Objects, classes: ClassMap, transform: Transform, resampling: Resampling) -> Objects:
@@ -103,8 +103,9 @@ def _map(values: Tensor, transform: Transform, resampling: Resampling) -> Tensor
     return torch.from_numpy(resampling.nearest(values.numpy(), np.nan)) / transform.depth_scale
 
 
-def _input(values: Tensor, transform: Transform) -> Tensor:
+def _input(name: str, values: Tensor, transform: Transform) -> Tensor:
     """A sensor's map ``[c, h, w]``, which may be smaller than the image; 0 where nothing is known."""
     height, width = values.shape[-2:]
     own = Resampling(transform.scaled((height, width), (height, width)))
-    return torch.from_numpy(own.nearest(values.permute(1, 2, 0).contiguous().numpy(), 0)).permute(2, 0, 1).contiguous()
+    moved = torch.from_numpy(own.nearest(values.permute(1, 2, 0).contiguous().numpy(), 0)).permute(2, 0, 1)
+    return (moved / transform.depth_scale if name == "depth" else moved).contiguous()

@@ -114,6 +114,8 @@ class SegMap:
 
 @dataclass(frozen=True)
 class DepthMap:
+    """Depth of one image at the head's own resolution."""
+
     metres: Tensor  # [h, w] float32
 
 

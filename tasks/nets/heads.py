@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import gcd
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from tasks.classes import ClassMap
@@ -53,9 +54,29 @@ def conv_block(inputs: int, outputs: int, norm: Norm, stride: int = 1) -> nn.Seq
     return nn.Sequential(conv, norm(outputs), nn.ReLU(inplace=True))
 
 
+def map_cells(
+    task: str, targets: Sequence[Target | None], size: Size, device: torch.device, stride: int, nothing: int | float
+) -> Tensor:
+    """``[B, stride^2, h, w]``: the labels of the pixels that each cell of ``stride`` x ``stride`` covers.
+
+    ``nothing`` (255, int64; NaN, float32) fills the maps of images without a label. ValueError where a target is no map
+    of the image's size.
+    """
+    blank = torch.full(size, nothing)
+    maps: list[Tensor] = []
+    for target in targets:
+        truth = blank if target is None else target
+        if not isinstance(truth, Tensor) or tuple(truth.shape) != size:
+            found = tuple(truth.shape) if isinstance(truth, Tensor) else type(truth).__name__
+            raise ValueError(f"{task} target is {found}; expected a map of {size}, the size of the image")
+        maps.append(truth.to(device=device, dtype=blank.dtype, non_blocking=True))
+    cells = torch.stack(maps).view(-1, size[0] // stride, stride, size[1] // stride, stride)
+    return cells.permute(0, 2, 4, 1, 3).flatten(1, 2)
+
+
 def outputs_of(classes: ClassMap, tasks: Sequence[str]) -> dict[str, int]:
-    """``{task: number of classes}`` of the tasks that a dense net can learn; ValueError for others."""
-    counts = {"detection": len(classes.detection), "segmentation": len(classes.segmentation)}
+    """``{task: numbers a cell}`` of the tasks that a dense net can learn; ValueError for others."""
+    counts = {"detection": len(classes.detection), "segmentation": len(classes.segmentation), "depth": 1}
     for task in tasks:
         if task not in counts:
             raise ValueError(f"tasks: this model has no head for {task!r}; it has {sorted(counts)}")

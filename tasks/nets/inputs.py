@@ -8,13 +8,23 @@ from torch import Tensor
 CHANNELS = {"rgb": 3, "depth": 1}
 
 
-def channels_of(names: Sequence[str]) -> int:
-    """How many channels these inputs have together; ValueError for unknown, repeated or no names."""
-    if unknown := [name for name in names if name not in CHANNELS]:
-        raise ValueError(f"model.inputs: no input is called {unknown[0]!r}; expected some of {', '.join(CHANNELS)}")
+def channels_of(names: Sequence[str], classes: int = 0) -> int:
+    """How many channels these inputs have together; ValueError for unknown, repeated or no names.
+
+    ``classes``: of pixels, for a network that may read the input "segmentation"; 0 where it may not.
+    """
+    known = CHANNELS | ({"segmentation": classes} if classes else {})
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"model.inputs: no input is called {unknown[0]!r}; expected some of {', '.join(known)}")
     if not names or len(set(names)) != len(names):
-        raise ValueError(f"model.inputs: {list(names)}; expected at least one of {', '.join(CHANNELS)}, each once")
-    return sum(CHANNELS[name] for name in names)
+        raise ValueError(f"model.inputs: {list(names)}; expected at least one of {', '.join(known)}, each once")
+    return sum(known[name] for name in names)
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """``[B, classes, H, W]`` of a map ``[B, 1, H, W]`` that holds class + 1, and 0 where nothing is known."""
+    wanted = torch.arange(1, classes + 1, device=labels.device).view(1, -1, 1, 1)
+    return (labels == wanted).float()
 
 
 def stacked(

@@ -58,7 +58,7 @@ class MultiTaskNet(nn.Module):
     @property
     def shared(self) -> tuple[nn.Parameter, ...]:
         """The parameters of the last layers that all heads share: the neck, or the last stage of the backbone."""
-        last = self.neck if any(True for _ in self.neck.parameters()) else _last_stage(self.backbone)
+        last = self.neck if any(True for _ in self.neck.parameters()) else last_stage(self.backbone)
         return tuple(parameter for parameter in last.parameters() if parameter.requires_grad)
 
     def maps(self, images: Tensor) -> list[Tensor]:
@@ -147,9 +147,10 @@ class MultiTaskNet(nn.Module):
         }
 
 
-def _last_stage(body: nn.Module) -> nn.Module:
-    """The last child with parameters; of a list of stages the last one."""
+def last_stage(body: nn.Module) -> nn.Module:
+    """The last child with parameters; of a list of stages the last one, and of a wrapped body its own."""
     children = [child for child in body.children() if any(True for _ in child.parameters())]
     if not children:
         return body
-    return _last_stage(children[-1]) if isinstance(children[-1], nn.ModuleList) else children[-1]
+    is_wrapped = len(children) == 1 and not isinstance(body, nn.Sequential | nn.ModuleList)
+    return last_stage(children[-1]) if is_wrapped or isinstance(children[-1], nn.ModuleList) else children[-1]

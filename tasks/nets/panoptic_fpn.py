@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.nets.heads import Answers, Norm, Size, conv_block
+from tasks.nets.heads import Answers, Norm, Size, conv_block, map_cells
 from tasks.types import IGNORE, SegMap, Target
 
 
@@ -21,25 +21,11 @@ def cross_entropy(logits: Tensor, targets: Sequence[Target | None], size: Size, 
     logits = logits.float()
     if logits.shape[-2:] != (height, width):
         logits = F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
-    truth = _stacked(targets, size, logits.device)
-    cells = truth.view(-1, height, stride, width, stride).permute(0, 2, 4, 1, 3).flatten(1, 2)  # [B, stride^2, h, w]
+    cells = map_cells("segmentation", targets, size, logits.device, stride, IGNORE)
     valid = cells != IGNORE
     picked = F.log_softmax(logits, 1).gather(1, torch.where(valid, cells, 0))
     sums = -(picked * valid).sum((1, 2, 3))
     return sums / valid.sum((1, 2, 3)).clamp(min=1)
-
-
-def _stacked(targets: Sequence[Target | None], size: Size, device: torch.device) -> Tensor:
-    """``[B, H, W]`` int64, all ignored where an image has no label."""
-    nothing = torch.full(size, IGNORE, dtype=torch.int64)
-    maps: list[Tensor] = []
-    for target in targets:
-        truth = nothing if target is None else target
-        if not isinstance(truth, Tensor) or tuple(truth.shape) != size:
-            found = tuple(truth.shape) if isinstance(truth, Tensor) else type(truth).__name__
-            raise ValueError(f"segmentation target is {found}; expected a map of {size}, the size of the image")
-        maps.append(truth.to(device=device, dtype=torch.int64, non_blocking=True))
-    return torch.stack(maps)
 
 
 def seg_maps(logits: Tensor) -> list[SegMap]:

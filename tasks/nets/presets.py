@@ -14,6 +14,7 @@ from tasks.classes import ClassMap
 from tasks.nets.backbones import Pyramid, ResNetBody, SmallBody
 from tasks.nets.checkpoint import file_of, load
 from tasks.nets.decode import STANDARD, Decode
+from tasks.nets.depth_head import DepthHead
 from tasks.nets.fcos import FcosHead
 from tasks.nets.heads import batch_norm, group_norm, outputs_of
 from tasks.nets.lossnet import LossPrediction
@@ -43,7 +44,8 @@ def small(
         if task == "detection":
             heads[task] = FcosHead(width, count, strides, norm=batch_norm, depth=2, shared=True, settings=decode)
         else:
-            heads[task] = PanopticHead(width, count, strides, width=width, norm=batch_norm, loss_stride=2)
+            pixels = PanopticHead(width, count, strides, width=width, norm=batch_norm, loss_stride=2)
+            heads[task] = pixels if task == "segmentation" else DepthHead(pixels, loss_stride=2)
     pyramid = Pyramid(body.channels, width, smooth=False)
     return load(
         MultiTaskNet(body, pyramid, heads, channels=(width,) * 4, stride=4, loss_prediction=loss_prediction), file
@@ -86,9 +88,9 @@ def large(
     depth: int,
     stride: int = 4,
 ) -> MultiTaskNet:
-    """A net for GPUs on a body whose maps have ``channels``; ``outputs {task: classes}``.
+    """A net for GPUs on a body whose maps have ``channels``; ``outputs {task: numbers a cell}``.
 
-    Detection works at strides 8 to 128 as in FCOS, segmentation at strides 4 to 32 as in Panoptic-FPN.
+    Detection works at strides 8 to 128 as in FCOS, segmentation and depth at strides 4 to 32 as in Panoptic-FPN.
     """
     heads: dict[str, nn.Module] = {}
     for task, count in outputs.items():
@@ -96,6 +98,7 @@ def large(
             strides = (8, 16, 32, 64, 128)
             heads[task] = FcosHead(width, count, strides, norm=group_norm, first=1, depth=depth, settings=decode)
         else:
-            heads[task] = PanopticHead(width, count, (4, 8, 16, 32), width=width // 2, norm=group_norm)
+            pixels = PanopticHead(width, count, (4, 8, 16, 32), width=width // 2, norm=group_norm)
+            heads[task] = pixels if task == "segmentation" else DepthHead(pixels)
     pyramid = Pyramid(channels, width, extra=2)
     return MultiTaskNet(body, pyramid, heads, channels=(width,) * 6, stride=stride, loss_prediction=loss_prediction)

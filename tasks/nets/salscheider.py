@@ -16,6 +16,7 @@ from tasks.classes import ClassMap
 from tasks.nets.anchors import PER_CELL, anchors_of, boxes_of, encode, feature_nms, match
 from tasks.nets.checkpoint import file_of, load
 from tasks.nets.decode import STANDARD, Candidates, Decode, decode
+from tasks.nets.depth_head import DepthHead
 from tasks.nets.heads import Answers, Size, outputs_of
 from tasks.nets.lossnet import LossPrediction
 from tasks.nets.model import MultiTaskNet
@@ -87,13 +88,18 @@ class LabelHead(nn.Module):
             inputs = outputs
         self.layers = nn.Sequential(*layers, nn.Conv2d(inputs, classes, 1))
 
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Logits ``[B, K, H, W]``."""
+        logits: Tensor = self.layers(maps[-1])
+        return logits
+
     def losses(self, maps: Sequence[Tensor], targets: Sequence[Target | None], size: Size) -> dict[str, Tensor]:
         """``{"ce": [B]}``, 50 times the mean over the valid pixels (the original divides by all pixels)."""
-        return {"ce": SEGMENTATION * cross_entropy(self.layers(maps[-1]), targets, size)}
+        return {"ce": SEGMENTATION * cross_entropy(self(maps), targets, size)}
 
     def answers(self, maps: Sequence[Tensor], size: Size, *, outputs: bool, dense: bool) -> Answers:
         """The log-probabilities of each image at full resolution."""
-        return Answers(seg_maps(self.layers(maps[-1])))
+        return Answers(seg_maps(self(maps)))
 
 
 class AnchorHead(nn.Module):
@@ -206,11 +212,15 @@ def salscheider(
         if task == "detection":
             heads[task] = AnchorHead(8 * width, count, decode, feature_nms)
         else:
-            heads[task] = LabelHead(8 * width, count)
+            pixels = LabelHead(8 * width, count)
+            heads[task] = pixels if task == "segmentation" else DepthHead(pixels)
     model = MultiTaskNet(body, nn.Identity(), heads, channels=body.channels, stride=8, loss_prediction=loss_prediction)
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    if "depth" in heads:
+        last = [module for module in heads["depth"].modules() if isinstance(module, nn.Conv2d)][-1]
+        nn.init.zeros_(last.weight)  # with such weights as the others' it begins with kilometres
     return load(model, file)
 
 

@@ -1,5 +1,7 @@
 """Pixels, boxes, masks, keypoints and maps move together, exactly."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,9 @@ import torch
 from tasks.augment import Augment, hflip_sample, relit, zoom_sample
 from tasks.classes import ClassMap
 from tasks.geometry import mask_box, mask_of_rle, rle_of_mask
+from tasks.joint_augment import JointAugment
+from tasks.recipe import Recipe
+from tasks.seeding import rng_of
 from tasks.types import Objects, Sample
 
 CLASSES = ClassMap(("thing",), ("floor", "thing"), (1,), ("left", "right"), ((0, 1),))
@@ -97,6 +102,20 @@ def test_a_zoom_moves_everything_to_the_same_place() -> None:
     assert isinstance(depth, torch.Tensor)
     assert depth[8, 8] == 3.0  # twice as large is half as far
     assert mask_box((zoomed.inputs["sensor"][0] > 0.5).numpy()) == (2, 2, 8, 8)
+
+
+def test_depth_of_a_sensor_is_zoomed_as_the_label_is() -> None:
+    """What a teacher reads and what it is to say are the same metres; a hole stays 0."""
+    plain = sample_of((12, 8, 18, 14))
+    metres = plain.targets["depth"]
+    assert isinstance(metres, torch.Tensor)
+    sample = replace(plain, inputs={"depth": metres.nan_to_num(nan=0.0)[None]})
+    recipe = Recipe(flip=0.0, crop=(0.5, 0.5))
+    for made in (zoom_sample(sample, 2.0, (0.5, 0.5)), JointAugment(recipe).apply(sample, CLASSES, rng_of(0))):
+        target = made.targets["depth"]
+        assert isinstance(target, torch.Tensor)
+        assert not torch.equal(target, metres)
+        assert torch.equal(made.inputs["depth"][0], target.nan_to_num(nan=0.0))
 
 
 def test_objects_that_a_zoom_cuts() -> None:

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
+from torch import Tensor
 
-from tasks.data.manifest import Record
+from tasks.data.manifest import Manifest, Record, write_manifest
+from tasks.data.samples import Samples
 from tasks.data.street_render import Frame
 from tasks.data.street_scene import (
     CAR,
@@ -219,6 +221,18 @@ def test_records_are_the_frames(stored: tuple[Path, list[Record]]) -> None:
     assert (_read(folder / records[0].uri)[..., ::-1] == frame.image).all()
     np.testing.assert_array_equal(np.load(folder / str(records[0].depth)), frame.depth)
     assert [o.box for o in records[0].objects or ()] == [t.box for t in frame.things]
+
+
+def test_depth_comes_through_the_manifest_exactly(tmp_path: Path) -> None:
+    """As the label of the task and as what a teacher reads: metres, NaN (0) for sky."""
+    records, path = list(Streets(images=4, validation=1, test=1).records(tmp_path)), tmp_path / "manifest.parquet"
+    write_manifest(path, records, SMALL.classes(), SMALL.semantic_lut())
+    found = Samples(Manifest.open(path), ("segmentation", "depth"), sensors=("depth",))[0]
+    metres, truth = found.targets["depth"], np.load(tmp_path / f"depth/{found.id}.npy")
+    assert isinstance(metres, Tensor)
+    np.testing.assert_array_equal(metres.numpy(), truth)
+    np.testing.assert_array_equal(found.inputs["depth"][0].numpy(), np.nan_to_num(truth, nan=0.0))
+    assert np.isnan(truth).any()
 
 
 def test_splits_share_no_scene(stored: tuple[Path, list[Record]]) -> None:

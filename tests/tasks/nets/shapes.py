@@ -52,6 +52,16 @@ def scenes(count: int, seed: int = 0, size: tuple[int, int] = (64, 64), kinds: i
     return [scene(rng, size, kinds) for _ in range(count)]
 
 
+def with_depth(seed: int) -> Sample:
+    """Rectangles stand 5 m away, the ground 20 m; the upper rows are sky."""
+    one = scene(np.random.default_rng(seed))
+    truth = one.targets["segmentation"]
+    assert isinstance(truth, Tensor)
+    metres = torch.where(truth > 0, 5.0, 20.0)
+    metres[:4] = torch.nan
+    return Sample(one.id, one.image, {**one.targets, "depth": metres})
+
+
 def batch_of(samples: Sequence[Sample], tasks: Sequence[str] = TASKS, progress: float = 1.0) -> Batch:
     return Batch.of(samples, tasks, progress)
 

@@ -96,8 +96,8 @@ def test_bad_weights_are_explained_in_a_sentence(tmp_path: Path) -> None:
 
 
 def test_tasks_and_widths_are_checked() -> None:
-    with pytest.raises(ValueError, match="no head for 'depth'"):
-        small(CLASSES, ("detection", "depth"))
+    with pytest.raises(ValueError, match="no head for 'pickup'"):
+        small(CLASSES, ("detection", "pickup"))
     with pytest.raises(ValueError, match="no classes for 'detection'"):
         small(ClassMap((), ("road",), ()), TASKS)
     with pytest.raises(ValueError, match=r"model.width: 18; expected a multiple of 4"):
