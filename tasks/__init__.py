@@ -7,6 +7,8 @@ imports no torch.
 TASKS = {
     "detection": "tasks.detection:Detection",
     "segmentation": "tasks.segmentation:Segmentation",
+    "instances": "tasks.instances:Instances",
+    "keypoints": "tasks.keypoints:Keypoints",
     "pickup": "tasks.pickup:Pickup",
 }
 MODELS = {
