@@ -16,6 +16,7 @@ MODELS = {
     "resnet50": "tasks.nets.presets:resnet50",
     "hrnet": "tasks.nets.hrnet:hrnet",
     "salscheider": "tasks.nets.salscheider:salscheider",
+    "rcnn": "tasks.nets.rcnn:rcnn",
     "hourglass": "tasks.nets.hourglass:Hourglass",
 }
 WEIGHTINGS = {

@@ -26,10 +26,11 @@ SAME = 0.5  # IoU of boxes from which on a detection may be an object
 class KeypointPrecision:
     """COCO's AP over object keypoint similarity (OKS) .50:.05:.95 (Lin et al. 2014); 0..1.
 
-    Of each class the 20 best detections of an image count. The area in the OKS is that of an object's mask; of its box where it has no mask. Crowds and objects without a
-    labeled point are ignored. Beside it stands PCK: of all labeled points the share that lies within .1 of the diagonal
-    of the object's box. For it, detections take objects of their class, best first, each the free one of largest IoU
-    (from .5 on); the points of an object that nobody took are not correct.
+    Of each class the 20 best detections of an image count. The area in the OKS is that of an object's mask; of its box
+    where it has no mask. Crowds and objects without a labeled point are ignored. Beside it stands PCK: of all labeled
+    points the share that lies within .1 of the diagonal of the object's box. For it, detections take objects of their
+    class, best first, each the free one of largest IoU (from .5 on); the points of an object that nobody took are not
+    correct.
     """
 
     main: ClassVar[str] = "oks"

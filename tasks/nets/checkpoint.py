@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import TypeVar
 
 import torch
+from torch import nn
 
-from tasks.nets.model import MultiTaskNet
+Net = TypeVar("Net", bound=nn.Module)
 
 CLASSIFIERS = ("fc.", "classifier.", "head.")  # what a classification checkpoint has beyond its backbone
 
@@ -21,8 +23,8 @@ def file_of(weights: str | None, names: Sequence[str]) -> Path | None:
     raise ValueError(f"model.weights: no file {weights!r}; expected the path of a state dict{known}, or null")
 
 
-def load(model: MultiTaskNet, file: Path | None) -> MultiTaskNet:
-    """The model itself, with the weights of ``file``; it must fit exactly. ValueError where it does not."""
+def load(model: Net, file: Path | None) -> Net:
+    """The model itself, with the weights of ``file`` in it or its ``backbone``; ValueError unless they fit exactly."""
     if file is None:
         return model
     try:
@@ -35,7 +37,7 @@ def load(model: MultiTaskNet, file: Path | None) -> MultiTaskNet:
     if not whole:
         state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIERS)}
     try:
-        (model if whole else model.backbone).load_state_dict(state)
+        (model if whole else model.get_submodule("backbone")).load_state_dict(state)
     except RuntimeError as error:
         what = "whole model" if whole else "backbone"
         first = " ".join(str(error).split())[:300]
