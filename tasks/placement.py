@@ -195,8 +195,12 @@ def depth_of_mask(depth: Depth, mask: Mask, *, erosion: int = 0) -> MaskDepth | 
     if not values.size:
         return None
     return MaskDepth(
-        *(float(found) for found in (values.mean(), np.median(values), values.min(), values.max(), values.std())),
-        values.size,
+        mean=float(values.mean()),
+        median=float(np.median(values)),
+        nearest=float(values.min()),
+        farthest=float(values.max()),
+        deviation=float(values.std()),
+        pixels=values.size,
     )
 
 

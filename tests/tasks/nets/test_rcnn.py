@@ -1,4 +1,4 @@
-"""Three branches in one pass: losses where labels are missing, rows of one detection, images by themselves, learning."""
+"""Three branches in one pass: losses where labels are missing, rows of one detection, images alone, learning."""
 
 from dataclasses import replace
 
