@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Self, cast
 
 from tasks.average_precision import TOP, CocoRows, Row
 from tasks.geometry import rle_area, rle_of_polygons
@@ -48,7 +48,8 @@ class MaskAveragePrecision:
 
 def _truth(output: Detections, target: Objects, id: str) -> list[Row]:
     masks = target.rles or (None,) * len(target.labels)
-    sizes = {tuple(rle["size"]) for rle in (*masks, *(output.masks or ())) if rle is not None}  # type: ignore[call-overload]
+    given = [rle for rle in (*masks, *(output.masks or ())) if rle is not None]
+    sizes = {(size[0], size[1]) for size in (cast("list[int]", rle["size"]) for rle in given)}
     if len(sizes) > 1:
         raise ValueError(f"instances metric: image {id!r} has masks of sizes {sorted(sizes)}; expected one size, H, W")
     rows: list[Row] = []
