@@ -102,7 +102,13 @@ class MultiHeadRcnn(nn.Module):
     ) -> dict[str, Tensor]:
         size = (images.shape[-2], images.shape[-1])
         target = regions_of(
-            *(own.get(task) for task in HEADS), self.slots, size, images.device, around_points=self.around_points
+            own.get("detection"),
+            own.get("instances"),
+            own.get("keypoints"),
+            self.slots,
+            size,
+            images.device,
+            around_points=self.around_points,
         )
         named = _of_image(maps, b)
         given = [{"boxes": target.boxes, "crowd": target.crowd}]
