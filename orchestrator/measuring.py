@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,20 +43,21 @@ class Invented:
         labels = torch.from_numpy(rng.integers(0, max(1, len(self.classes.detection)), OBJECTS))
         blocks = rng.integers(0, max(1, len(self.classes.segmentation)), (-(-height // 16), -(-width // 16)))
         whole = torch.from_numpy(np.kron(blocks, np.ones((16, 16), np.int64))[:height, :width].copy())
-        every: Mapping[str, Target] = {
+        every: dict[str, Target] = {
             "detection": Objects(boxes, labels, torch.zeros(OBJECTS, dtype=torch.bool)),
             "segmentation": whole,
             "depth": 1.0 + whole.float(),
-            "pickup": self._pickups(boxes, labels),
         }
+        every |= dict.fromkeys(("instances", "keypoints", "pickup"), self._whole(boxes, labels))
         image = torch.from_numpy(rng.random((3, height, width), dtype=np.float32))
         inputs = {name: image[:1] for name in self.sensors}
         return Sample(f"invented/{row}", image, {task: every[task] for task in self.tasks if task in every}, inputs)
 
-    def _pickups(self, boxes: Tensor, labels: Tensor) -> Objects:
-        """The same boxes with all that a pickup needs: one mask, and a point each."""
+    def _whole(self, boxes: Tensor, labels: Tensor) -> Objects:
+        """The same boxes with all that an object may have: one mask, and every keypoint, in the middle."""
         mask = rle_of_mask(np.ones(self.size, bool))
-        points = torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, torch.full((len(boxes), 1), 2.0)], 1)[:, None]
+        middle = torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, torch.full((len(boxes), 1), 2.0)], 1)[:, None]
+        points = middle.repeat(1, max(1, len(self.classes.keypoints)), 1)
         return Objects(boxes, labels, torch.zeros(len(boxes), dtype=torch.bool), (mask,) * len(boxes), points)
 
 

@@ -8,6 +8,8 @@ TASKS = {
     "detection": "tasks.detection:Detection",
     "segmentation": "tasks.segmentation:Segmentation",
     "depth": "tasks.depth:Depth",
+    "instances": "tasks.instances:Instances",
+    "keypoints": "tasks.keypoints:Keypoints",
     "pickup": "tasks.pickup:Pickup",
 }
 MODELS = {
@@ -15,6 +17,7 @@ MODELS = {
     "resnet50": "tasks.nets.presets:resnet50",
     "hrnet": "tasks.nets.hrnet:hrnet",
     "salscheider": "tasks.nets.salscheider:salscheider",
+    "rcnn": "tasks.nets.rcnn:rcnn",
     "hourglass": "tasks.nets.hourglass:Hourglass",
     "mtinet": "tasks.nets.mtinet:mtinet",
 }

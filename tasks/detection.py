@@ -5,16 +5,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
+from tasks.average_precision import STATS as STATS
+from tasks.average_precision import TOP, Evaluated, evaluated, named
 from tasks.types import ClassMap, Detections, Objects, Output, Target
-
-TOP = 100  # detections of an image that count, as in COCO
-STATS = (
-    *("map", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
-    *("ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large"),
-)
 
 
 class MeanAveragePrecision:
@@ -54,13 +49,8 @@ class MeanAveragePrecision:
         ids = sorted(self._truth)  # whatever the order of the shards: ties of scores are broken by the image
         found = _table(self._found, ids)
         truth = _table(self._truth, ids)
-        if not len(truth):
-            return dict.fromkeys((*STATS, *(f"ap/{name}" for name in self.names)), float("nan"))
-        stats, precision = _coco(found, truth, len(ids), len(self.names))
-        stats[stats < 0] = np.nan
-        aps = precision[:, :, :, 0, -1].mean((0, 1))  # a class without truth holds -1 everywhere
-        named = {f"ap/{name}": float(ap) if ap >= 0 else float("nan") for name, ap in zip(self.names, aps, strict=True)}
-        return dict(zip(STATS, stats.tolist(), strict=True)) | named
+        rows = _coco(found, truth, len(ids), len(self.names)) if len(truth) else None
+        return named(rows, "bbox", self.names)
 
     def _add(self, id: str, found: NDArray[np.float32], truth: NDArray[np.float32]) -> None:
         if id in self._truth:
@@ -85,37 +75,24 @@ def _table(rows: Mapping[str, NDArray[np.float32]], ids: Sequence[str]) -> NDArr
     return table
 
 
-def _coco(
-    found: NDArray[np.float64], truth: NDArray[np.float64], images: int, classes: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """COCO's 12 statistics and its precisions ``[T, R, K, areas, limits]``; -1 where there is no truth."""
-    data = {
-        "images": [{"id": i + 1} for i in range(images)],
-        "categories": [{"id": c, "name": str(c)} for c in range(classes)],
-        "annotations": [
-            {
-                "id": number + 1,
-                "image_id": int(image),
-                "category_id": int(label),
-                "bbox": [x, y, w, h],
-                "area": w * h,
-                "iscrowd": int(crowd),
-            }
-            for number, (image, x, y, w, h, crowd, label) in enumerate(truth.tolist())
-        ],
-    }
+def _coco(found: NDArray[np.float64], truth: NDArray[np.float64], images: int, classes: int) -> Evaluated:
+    """What COCO counts of these tables."""
+    annotations = [
+        {
+            "id": number + 1,
+            "image_id": int(image),
+            "category_id": int(label),
+            "bbox": [x, y, w, h],
+            "area": w * h,
+            "iscrowd": int(crowd),
+        }
+        for number, (image, x, y, w, h, crowd, label) in enumerate(truth.tolist())
+    ]
     answers = [
         {"image_id": int(image), "category_id": int(label), "bbox": [x, y, w, h], "score": score}
         for image, x, y, w, h, score, label in found.tolist()
     ]
-    reference = COCO(data, print_function=_silent)
-    evaluation = COCOeval_faster(reference, reference.loadRes(answers), "bbox", print_function=_silent)
-    evaluation.run()
-    return np.array(evaluation.all_stats[:12], dtype=np.float64), np.asarray(evaluation.eval["precision"], np.float64)
-
-
-def _silent(*words: object) -> None:
-    """What the library calls instead of ``print``."""
+    return evaluated(annotations, answers, images, classes, "bbox")
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from tasks.geometry import (
 )
 from tasks.types import Objects, Sample, Target
 
+MASK_TASKS = ("instances", "keypoints", "pickup")  # tasks that look at masks: OKS divides by their area
 OBJECT_TASKS = ("detection", "instances", "keypoints", "pickup")  # tasks whose target is Objects
 SENSORS = ("depth",)  # what a model may read beside the image (``tasks.base.sensors_of``)
 AHEAD = 32  # images of object storage that are on their way at a time, for each Samples
@@ -83,7 +84,7 @@ def read_sample(
     """The pixels and the labels of a record, everything resized to ``size`` alike (None: as stored).
 
     Image: bilinear with antialiasing; semantic maps, masks and depth: nearest. Masks are read for the task "instances"
-    and keypoints for "keypoints" only, both for "pickup". FileNotFoundError or ValueError name the file.
+    only, masks and keypoints for "keypoints" and "pickup". FileNotFoundError or ValueError name the file.
     """
     return decode(record, base, size, lut, tasks, classes).sample(tasks)
 
@@ -148,7 +149,7 @@ def _objects(
     boxes = torch.tensor([one.box for one in records], dtype=torch.float32).reshape(-1, 4)
     rles: tuple[Mapping[str, object] | None, ...] = ()
     keypoints = None
-    if "instances" in tasks or "pickup" in tasks:
+    if any(task in MASK_TASKS for task in tasks):
         rles = tuple(_rle(one, stored) for one in records)
         if size != stored:
             rles = window_rles(rles, whole, size)

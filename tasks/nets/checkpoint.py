@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -36,7 +36,7 @@ def load(model: Net, file: Path | None) -> Net:
     if not whole:
         state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIERS)}
     try:
-        (model if whole else cast(nn.Module, model.backbone)).load_state_dict(state)
+        (model if whole else model.get_submodule("backbone")).load_state_dict(state)
     except RuntimeError as error:
         what = "whole model" if whole else "backbone"
         first = " ".join(str(error).split())[:300]
