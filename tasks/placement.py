@@ -1,6 +1,6 @@
-"""What a robot reads off one object: how it lies, whether it lies right, and how far away it is (seed MultiLabel).
+"""What a robot reads off one object: how it lies, whether it lies right, and how far away it is.
 
-Pure functions of arrays: a mask ``[H, W]``, keypoints ``[P, 3]`` of it, a depth map ``[H, W]`` in metres. Coordinates
+After the paper on combined annotation of polygons and keypoints. Pure functions of arrays: a mask ``[H, W]``, keypoints ``[P, 3]`` of it, a depth map ``[H, W]`` in metres. Coordinates
 are pixels with continuous edges, x to the right and y down; pixel (i, j) has its centre at (j + .5, i + .5).
 """
 
