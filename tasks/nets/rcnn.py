@@ -1,4 +1,4 @@
-"""One R-CNN with a branch each for boxes, masks and keypoints (the paper on combined annotation and augmentation; He et al. 2017, on torchvision)."""
+"""One R-CNN with a branch each for boxes, masks and keypoints (He et al. 2017, on torchvision)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal

@@ -1,4 +1,4 @@
-"""What the script of the paper on combined annotation does wrong when it augments, fault by fault: its arithmetic, and ours beside it."""
+"""What the script of the original paper does wrong when it augments, fault by fault: its arithmetic, and ours beside it."""
 
 import json
 from dataclasses import replace
