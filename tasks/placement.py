@@ -1,7 +1,8 @@
 """What a robot reads off one object: how it lies, whether it lies right, and how far away it is.
 
 After the paper on combined annotation of polygons and keypoints. Pure functions of arrays: a mask ``[H, W]``, keypoints
-``[P, 3]`` of it, a depth map ``[H, W]`` in metres. Coordinates are pixels with continuous edges, x to the right and y down; pixel (i, j) has its centre at (j + .5, i + .5).
+``[P, 3]`` of it, a depth map ``[H, W]`` in metres. Coordinates are pixels with continuous edges, x to the right and y
+down; pixel (i, j) has its centre at (j + .5, i + .5).
 """
 
 from dataclasses import dataclass

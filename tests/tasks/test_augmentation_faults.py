@@ -1,4 +1,4 @@
-"""What the script of the original paper does wrong when it augments, fault by fault: its arithmetic, and ours beside it."""
+"""What the original paper's script does wrong when it augments, fault by fault: its arithmetic, and ours beside it."""
 
 import json
 from dataclasses import replace
