@@ -55,6 +55,26 @@ def test_each_task_is_there_once_whatever_breaks(studio: StubStudio, faults: lis
     assert (again.new, again.known, len(studio.tasks)) == (10, 130, 140)
 
 
+ODD: tuple[Any, ...] = (None, True, -1, 10**30, "", "a", [], [5], [None], {}, {"a": 1}, {"image_id": [], "key": None})
+
+
+@pytest.mark.parametrize("key", ["id", "data", "annotations"])
+@pytest.mark.parametrize("value", ODD, ids=str)
+def test_a_task_of_another_form_is_a_sentence_or_is_passed_over(studio: StubStudio, key: str, value: Any) -> None:
+    server = LabelServer(studio.url, TOKEN)
+    project = project_of(server, "", "one", CONFIG)
+    push(server, project, tasks(3), lambda *_: None)
+    studio.tasks[1][key] = value
+    try:
+        with labeling.server_faults():
+            answers = answers_of(server, project)
+            push(server, project, tasks(4), lambda *_: None)
+        found = [*answers.finished, *answers.unfinished, *answers.skipped, *answers.foreign]
+        assert len(found) == 3
+    except RunError as error:
+        assert "; expected " in str(error)
+
+
 def test_a_server_that_breaks_off_for_ever_is_given_up(studio: StubStudio) -> None:
     server = LabelServer(studio.url, TOKEN)
     project = project_of(server, "", "one", CONFIG)

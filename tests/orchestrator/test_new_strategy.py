@@ -262,10 +262,8 @@ def check_types(python: Path, home: Path, cache: Path) -> None:
     module.write_text(text)
 
 
-@pytest.mark.parametrize(
-    "typed", [pytest.param(False, marks=pytest.mark.slow), pytest.param(True, marks=pytest.mark.soak)]
-)
-def test_a_generated_package_installs_and_is_found(tmp_path: Path, typed: bool) -> None:
+@pytest.mark.soak
+def test_a_generated_package_installs_and_is_found(tmp_path: Path) -> None:
     """From mtal's wheel: generated, tested, linted, typed, built, installed, listed, checked, and taken off again."""
     dist, root = tmp_path / "dist", Path("/")
     run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", dist], HOME)
@@ -281,8 +279,7 @@ def test_a_generated_package_installs_and_is_found(tmp_path: Path, typed: bool) 
     assert " passed" in run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider"], home)
     assert "All checks passed" in run([sys.executable, "-m", "ruff", "check", "--no-cache", "."], home)
     run([sys.executable, "-m", "ruff", "format", "--no-cache", "--check", "."], home)
-    if typed:
-        check_types(python, home, tmp_path / "types")
+    check_types(python, home, tmp_path / "types")
 
     run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", dist], home)
     run([*install, *dist.glob("least_sure-*.whl")], root)
