@@ -177,6 +177,7 @@ def _quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_some_damage_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     fuzz(tmp_path, name, 8, capsys)
@@ -196,6 +197,7 @@ def test_much_damage_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
 ESCAPES = ("../../../escaped", "/tmp/mtal-escaped/x", "..", "", "link/escaped", "a\0b")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ESCAPES)
 def test_no_name_makes_a_file_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     """A panoptic PNG, and the token of an image, name files that are made."""

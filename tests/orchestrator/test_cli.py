@@ -238,6 +238,7 @@ def test_prepare_tells_what_it_found_and_where(typed: Typed, tmp_path: Path) -> 
     assert len(list((tmp_path / "runs" / "data").glob("streets-*/manifest.parquet"))) == 1
 
 
+@pytest.mark.slow
 def test_check_of_a_configuration_and_of_strategies(typed: Typed, tmp_path: Path) -> None:
     write_tiny(tmp_path / "tiny.yaml", tmp_path / "runs", seeds=[0, 1])
     assert typed("check", "tiny.yaml") == (0, "tiny.yaml: 2 arms x 2 seeds: all is well\n", "")
@@ -278,6 +279,7 @@ def top_list(out: str) -> list[list[tuple[str, float]]]:
     return [[(id, float(value)) for id, value in column] for column in zip(*rows, strict=True)]
 
 
+@pytest.mark.slow
 def test_score_a_folder_of_photos_with_several_strategies(typed: Typed, tiny_run: Path, tmp_path: Path) -> None:
     data = photos(tmp_path / "photos", tiny_run)
     model = next((tiny_run / "runs" / "tiny" / "reference").rglob("model.pt"))
@@ -301,6 +303,7 @@ def test_score_a_folder_of_photos_with_several_strategies(typed: Typed, tiny_run
     assert "scores: list.parquet" in out
 
 
+@pytest.mark.slow
 def test_score_a_prepared_folder_by_split(typed: Typed, tiny_run: Path, tmp_path: Path) -> None:
     data = next((tiny_run / "runs" / "data").iterdir())
     model = next((tiny_run / "runs" / "tiny" / "reference").rglob("model.pt"))
@@ -317,6 +320,7 @@ def test_score_a_prepared_folder_by_split(typed: Typed, tiny_run: Path, tmp_path
     assert counts == {"train": 16, "test": 6}
 
 
+@pytest.mark.slow
 def test_score_with_the_strategies_of_the_help_when_none_are_given(
     typed: Typed, tiny_run: Path, tmp_path: Path
 ) -> None:

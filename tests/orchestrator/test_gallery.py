@@ -28,6 +28,7 @@ def holds(pixels: np.ndarray, color: tuple[int, int, int]) -> int:
     return int((pixels == np.array(color)).all(-1).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(96, 160), (900, 1600), (160, 96), (33, 47)])
 def test_a_panel_is_readable_at_any_size_of_image(size: tuple[int, int]) -> None:
     image, prediction, doubt = fake_scene(0, size)

@@ -100,6 +100,7 @@ def test_the_name_of_an_installed_plugin_is_taken(monkeypatch: pytest.MonkeyPatc
     assert names_of("less-sure").kind == "LessSure"
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.text(max_size=60) | st.from_regex(r"[A-Za-z0-9._-]{0,50}", fullmatch=True))
 @example("A" * 60 + "-b")
