@@ -41,7 +41,8 @@ class PartMask(Strategy):
     What cannot be compared contradicts nothing. An image without detections has 0, hence comes last; an instance
     without a visible keypoint has S_box alone, and one whose mask or keypoints have no clear axis no S_axis. A mask
     without a pixel contradicts its box and its keypoints as much as can be (``empty``). S_axis wants keypoints that lie
-    along their object: where those of a class lie across it, leave ``axis`` out. ``terms: [box]`` needs no keypoints.
+    along their object: where those of a class lie across it, leave ``axis`` out. A keypoint that the network doubts
+    counts as well, unless it leaves it out (``model.sure_point``). ``terms: [box]`` needs no keypoints.
     """
 
     terms: tuple[Term, ...] = ("box", "points", "axis")
@@ -97,10 +98,10 @@ class PartMask(Strategy):
                 for axis, shade in zip(one.axes, (1.0, 0.5), strict=False):
                     _mark_axis(axes, axis, shade)
         return {
-            "masks, the worst instance brightest": torch.from_numpy(masks),
-            "S_box: in its box or its mask's bounds alone": torch.from_numpy(boxes),
-            "S_out: keypoints off their masks": torch.from_numpy(off),
-            "S_axis: axis of its mask (1), of its keypoints (0.5)": torch.from_numpy(axes),
+            "masks, the worst instance bright": torch.from_numpy(masks),
+            "S_box: box or mask's bounds alone": torch.from_numpy(boxes),
+            "S_out: keypoints off masks": torch.from_numpy(off),
+            "S_axis: mask 1, keypoints 0.5": torch.from_numpy(axes),
         }
 
     def _compared(self, seen: Seen) -> tuple[list[Terms], list[float]]:
