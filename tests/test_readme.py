@@ -246,7 +246,8 @@ def test_a_job_submits_a_command_that_is_understood() -> None:
     lines = [line for line in typed if line.startswith("ray job")]
     assert len(lines) == len(starts)
     verbs = [parse(shlex.split(line)[1:]).info_name for line in typed if line.startswith("mtal ")]
-    assert set(verbs) == {"bench", "run", "report", "score", "submit", "status", "stop", "label push", "label pull"}
+    shown = {"bench", "run", "report", "score", "submit", "status", "stop", "label push", "label pull", "study heads"}
+    assert set(verbs) == shown
     for line, (folder, start) in zip(lines, starts.items(), strict=True):
         submit, _, command = line.partition(" -- ")
         assert submit == f"ray job submit --working-dir {folder}"

@@ -56,6 +56,9 @@ VERBS = {  # a new verb, argument or option is added here on purpose, and to the
         *("source", "folder", "--root", "--images", "--semantic", "--copies", "--config", "--set", "--split"),
         *("--group", "--validation", "--test", "--seed", "--workers"),
     ],
+    "study heads": [
+        *("--size", "--detections", "--rounds", "--threads", "--backbone", "--device", "--into"),
+    ],
     "study convergence": ["runs", "--error", "--cycle", "--ours", "--out"],
     "check": ["what", "--set"],
     "strategies": ["--json"],
