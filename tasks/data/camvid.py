@@ -31,8 +31,7 @@ class Camvid:
     def classes(self) -> ClassMap:
         """The 4 classes of boxes and the 11 classes of pixels, in the files' order."""
         categories = self._content["categories"]
-        where = f"{self.root}/annotations.json: categories"
-        to = tuple(self._names.index(self._by_id[check_key(one, "sem_id", int, where)]) for one in categories)
+        to = tuple(self._names.index(self._class_of(one)) for one in categories)
         return ClassMap(tuple(one["name"] for one in categories), self._names, to)
 
     def semantic_lut(self) -> tuple[int, ...]:
@@ -64,6 +63,13 @@ class Camvid:
                 objects=tuple(object_of(one, labels, size) for one in objects[image["id"]]),
                 segmentation=relative_uri(resolve(semantic, root), folder),
             )
+
+    def _class_of(self, category: Mapping[str, Any]) -> str:
+        where = f"{self.root}/annotations.json: category {category['name']!r}"
+        value = check_key(category, "sem_id", int, where)
+        if value not in self._by_id:
+            raise ValueError(f"{where}: 'sem_id' is {value}; expected an id of classes.json: correct one of them")
+        return self._by_id[value]
 
     @cached_property
     def _content(self) -> dict[str, Any]:

@@ -139,7 +139,7 @@ class Cityscapes:
         content, product = read_json(camera, {"extrinsic": dict, "intrinsic": dict}), 1.0
         for part, name in (("extrinsic", "baseline"), ("intrinsic", "fx")):
             value = check_key(content[part], name, (int, float), f"{camera}: {part}")
-            if not 0 < value < float("inf"):
+            if not 0 < value < 1e9:  # also what no float holds
                 raise ValueError(f"{camera}: {part}: {name!r} is {value}; expected a number above 0: correct it")
             product *= value
         return depth_uri(relative_uri(path, folder), Disparity(product, self.cap))
@@ -198,7 +198,7 @@ def _points(polygon: list[Any], where: str) -> list[tuple[float, float]]:
         points = np.array(polygon, np.float64).reshape(-1, 2)
         if np.isfinite(points).all():
             return [(x, y) for x, y in points.tolist()]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         pass
     raise ValueError(f"{where}: the polygon is {str(polygon)[:60]}; expected pairs of numbers: correct it")
 

@@ -10,10 +10,10 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from sys import float_info
 from typing import Any, TextIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tasks.data.annotation_index import LISTS, AnnotationIndex, check_entries
 from tasks.data.files import Place, check_key, staged
@@ -129,10 +129,11 @@ def check_annotation(
     if category is None:
         raise ValueError(f"{where}: is of category {one['category_id']}; expected the id of one of categories: add it")
     box = check_key(one, "bbox", list, where)
-    if len(box) != 4 or not _finite(box):
-        raise ValueError(
-            f"{where}: has the bbox {str(box)[:60]}; expected four numbers x, y, width, height: correct it"
-        )
+    for name, value in (("bbox", box), ("ls_box", one.get("ls_box", box))):
+        if not isinstance(value, list) or len(value) != 4 or not are_finite(value):
+            raise ValueError(
+                f"{where}: has the {name} {str(value)[:60]}; expected four numbers x, y, width, height: correct it"
+            )
     if one.get("segmentation"):
         try:
             rle_of(one["segmentation"], size)
@@ -141,7 +142,7 @@ def check_annotation(
     points, names = one.get("keypoints"), category.get("keypoints") or ()
     if points is None:
         return
-    whole = isinstance(points, list) and len(points) == 3 * len(names) and _finite(points)
+    whole = isinstance(points, list) and len(points) == 3 * len(names) and are_finite(points)
     if not whole or not set(points[2::3]) <= {0, 1, 2}:
         raise ValueError(
             f"{where}: has the keypoints {str(points)[:60]}; expected {len(names)} times x, y, v with v of 0, 1, 2, as "
@@ -200,9 +201,9 @@ def _skeleton(category: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
     return tuple((a - 1, b - 1) for a, b in pairs if a in points and b in points)
 
 
-def _finite(values: Sequence[object]) -> bool:
-    numbers: NDArray[np.float64] = np.array([v if isinstance(v, int | float) else np.nan for v in values], np.float64)
-    return bool(np.isfinite(numbers).all())
+def are_finite(values: Sequence[object]) -> bool:
+    """Whether all are numbers that a float can hold."""
+    return all(isinstance(v, int | float) and -float_info.max <= v <= float_info.max for v in values)
 
 
 def _plain(value: object) -> object:

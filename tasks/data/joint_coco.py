@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.data.combined import flip_pairs
+from tasks.data.combined import are_finite, flip_pairs
 from tasks.geometry import Rle, rle_of, run_lengths
 from tasks.joint_transform import JointObject
 from tasks.outlines import Ring, corners_of, points_box
@@ -70,7 +70,7 @@ def annotation_of(found: JointObject, before: Annotation, transform: Transform) 
 
 
 def _box(values: Any, where: str) -> tuple[float, float, float, float]:
-    if len(values) != 4 or not _finite(values) or values[2] <= 0 or values[3] <= 0:
+    if len(values) != 4 or not are_finite(values) or values[2] <= 0 or values[3] <= 0:
         raise ValueError(
             f"{where}: has the bbox {str(values)[:60]}; expected x, y and a width and height above 0: correct it"
         )
@@ -80,16 +80,12 @@ def _box(values: Any, where: str) -> tuple[float, float, float, float]:
 
 def _points(values: Any, category: Mapping[str, Any], where: str) -> Any:
     names = category.get("keypoints") or ()
-    if not isinstance(values, list) or len(values) != 3 * len(names) or not _finite(values):
+    if not isinstance(values, list) or len(values) != 3 * len(names) or not are_finite(values):
         raise ValueError(
             f"{where}: has the keypoints {str(values)[:60]}; expected {len(names)} times x, y, v, as its category "
             f"{category['name']!r} lists them: correct them"
         )
     return np.reshape(values, (-1, 3)).astype(np.float64)
-
-
-def _finite(values: Sequence[Any]) -> bool:
-    return all(isinstance(v, int | float) and np.isfinite(v) for v in values)
 
 
 def _moved_box(box_xywh: Sequence[float], transform: Transform) -> list[float]:
