@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator import identity, running
+from orchestrator import identity, planning, running
 from orchestrator.components import Component
 from orchestrator.config import Experiment, arm, experiment_of, plain
 from orchestrator.errors import ConfigError
@@ -120,3 +120,14 @@ NO_MODEL: dict[str, Any] = {"model": "small", "tasks": {"detection": {}, "segmen
 def test_check_builds_the_teacher_and_says_what_cannot_be(tree: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         running.check(read(**tree))
+
+
+def test_the_plan_of_a_run_counts_its_fits_and_what_it_looks_at() -> None:
+    one = read(arms={"plain": {}, "taught": {"teacher": {**TEACHER, "steps": 7}}})
+    images = {"train": 12, "val": 2, "test": 3}
+    plan = planning.outlook(one, images, (64, 96), running.classes_of(one.data), 10)
+    plain, taught = (work for name in ("plain", "taught") for work in plan.of("initial", name))
+    assert (plain.steps, plain.fits, plain.evaluated) == (2, 1, 3)
+    assert (taught.steps, taught.fits, taught.evaluated) == (2 + 7, 2, 3 + 3 + 12)
+    assert {work.labeled for work in plan.of("arm")} == {4}  # images with all labels
+    assert plan.of("reference")[0].fits == 1
