@@ -39,6 +39,9 @@ NEEDS: Mapping[str, tuple[str, ...]] = {  # what an object must have to be of a 
 }
 
 
+_OF_PYDANTIC = re.compile(r"function-|(float|str)$|.*\[")  # parts of its paths that are no keys: members of a union
+
+
 @dataclasses.dataclass(frozen=True)
 class Component:
     """A chosen class and its options: ``{name: boxmask, tau: 0.3}``."""
@@ -283,7 +286,7 @@ def validate(shape: Any, value: Any, where: str) -> Any:
         return _adapter(shape).validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        path = ".".join(str(p) for p in first["loc"] if not str(p).startswith("function-"))
+        path = ".".join(str(p) for p in first["loc"] if not _OF_PYDANTIC.match(str(p)))
         raise ConfigError(f"{_inside(where, path)}: {_sentence(first)}") from error
 
 

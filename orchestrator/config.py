@@ -13,6 +13,8 @@ import yaml
 
 from orchestrator.components import Component, component_of, guess, validate
 from orchestrator.errors import ConfigError
+from orchestrator.initial import Initial, check_initial, check_start, only
+from orchestrator.teacher import Teacher, check_teacher
 from tasks.recipe import Recipe
 
 LoggerName = Literal["tensorboard", "mlflow", "wandb"]
@@ -98,7 +100,7 @@ class Budget:
 class Active:
     """The active learning loop: ``cycles`` purchases, hence one fit more."""
 
-    initial: float  # labeled at the start: a share of the pool (below 1) or a number of images
+    initial: Initial  # labeled at the start: a share of the pool (below 1), a number of images, or {task: either}
     budget: Budget
     cycles: int
     warm_start: bool = True  # False: every cycle starts from fresh weights
@@ -108,12 +110,11 @@ class Active:
     pool_subset: int | None = None  # unlabeled images that a cycle scores, drawn anew each time; null = all of them
 
     def __post_init__(self) -> None:
-        _positive(self, "initial")
+        check_initial(self.initial)
         if self.pool_subset is not None and self.pool_subset < max(1, self.budget.amount):
             raise ValueError(
                 f"pool_subset is {self.pool_subset}; expected at least the budget of {self.budget.amount:g}, or null"
             )
-        _share_or_count(self, "initial")
         if self.cycles < 0:
             raise ValueError(f"cycles is {self.cycles}; expected 0 or more purchases")
 
@@ -174,6 +175,7 @@ class Experiment:
     seeds: tuple[int, ...]
     weighting: Component = field(default_factory=lambda: Component("equal"))
     strategy: Component = field(default_factory=lambda: Component("random"))  # an arm's; seldom set for all
+    teacher: Teacher | None = None  # labels for the arm's network what people have not; likewise
     cluster: Cluster = field(default_factory=Cluster)
     gallery: Gallery = field(default_factory=Gallery)
     loggers: tuple[LoggerName, ...] = ()  # told of each cycle as it ends, beside the run folder
@@ -186,6 +188,8 @@ class Experiment:
         if not self.tasks:
             raise ValueError("tasks is empty; expected at least one, such as detection: {}")
         _check_group(self.train, self.cluster)
+        check_start(self.active.initial, self.tasks)
+        check_teacher(self.teacher, self.tasks)
 
     @property
     def folder(self) -> Path:
@@ -364,6 +368,8 @@ def plain(experiment: Experiment) -> dict[str, Any]:
     for key in ("seeds", "loggers"):
         tree[key] = list(tree[key])
     tree["reference"]["seeds"] = list(tree["reference"]["seeds"])
+    if experiment.teacher is not None:
+        tree["teacher"] = experiment.teacher.plain()
     return tree
 
 
@@ -378,5 +384,17 @@ def arm(experiment: Experiment, name: str, where: str = "arms") -> Experiment:
                 f"{where}: arms.{name}.{key}: an arm cannot change that, because arms are compared on the same data, "
                 "seeds and reference; write another experiment"
             )
-        put(tree, key, value, f"{where}: arms.{name}.{key}")
+        if key == "tasks" and isinstance(value, list):
+            _keep_tasks(tree, value, f"{where}: arms.{name}.tasks")
+        else:
+            put(tree, key, value, f"{where}: arms.{name}.{key}")
     return experiment_of(tree, f"{where}: arms.{name}")
+
+
+def _keep_tasks(tree: dict[str, Any], names: Sequence[str], where: str) -> None:
+    """Leave only these tasks of an experiment, and their labels at the start; ConfigError for what it does not have."""
+    for name in names:
+        if name not in tree["tasks"]:
+            raise ConfigError(f"{where}: the experiment has no task {name!r}; {guess(str(name), tree['tasks'])}")
+    tree["tasks"] = {name: tree["tasks"][name] for name in names}
+    tree["active"] = {**tree["active"], "initial": only(tree["active"]["initial"], names)}

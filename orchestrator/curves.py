@@ -15,7 +15,8 @@ from orchestrator.errors import RunError
 from orchestrator.store import RunFolder, read_json, read_table
 from tasks.data.files import Place
 
-NOT_METRICS = ("labeled", "cost", "seconds")  # first parts of column names that are no task's figures
+# first parts of column names that are no task's figures
+NOT_METRICS = ("labeled", "cost", "seconds", "pseudo", "coverage", "teacher")
 USUAL_MAIN = {
     "detection": "map",
     "segmentation": "miou",
@@ -118,12 +119,15 @@ def column(table: pa.Table, name: str) -> NDArray[np.float64]:
 
 
 def labeled(table: pa.Table, metric: str = "") -> NDArray[np.float64]:
-    """Labeled images of each row: of the metric's own task, else the mean over the tasks."""
-    own = f"labeled.{metric.partition('.')[0]}"
-    names = [own] if own in table.column_names else [n for n in table.column_names if n.startswith("labeled.")]
+    """Labeled images of each row: of the metric's own task, else the mean over the tasks of the row's arm."""
+    names = [n for n in table.column_names if n.startswith("labeled.")]
     if not names:
         raise ValueError(f"cycles.parquet: no column 'labeled.<task>'; found {', '.join(table.column_names)}")
-    return np.asarray(np.mean([column(table, n) for n in names], axis=0))
+    each = np.array([column(table, name) for name in names])
+    known = np.isfinite(each)
+    mean = np.where(known, each, 0.0).sum(0) / np.maximum(known.sum(0), 1)
+    own = f"labeled.{metric.partition('.')[0]}"
+    return np.asarray(np.where(known[names.index(own)], each[names.index(own)], mean) if own in names else mean)
 
 
 def curves(table: pa.Table, metric: str, cycles: Mapping[str, int] | None = None) -> list[Curve]:
@@ -263,6 +267,12 @@ class Results:
                 if value is not None:
                     return value
         return None
+
+    def is_shown(self, arm: str, metric: str) -> bool:
+        """Whether the arm's network is shown what this figure measures it on; of mDSQ, whether that is so of a task."""
+        inputs, tasks = (self.setting(name, arm) for name in ("model.inputs", "tasks"))
+        shown = {str(task) for task in tasks or ()} & {str(name) for name in inputs or ()}
+        return bool(shown) if metric == "mdsq" else metric.partition(".")[0] in shown
 
     def planned_cycles(self) -> dict[str, int]:
         """How many purchases each arm was to make, where the experiment says it."""

@@ -1,13 +1,14 @@
 """ONE TRIAL: fit → evaluate → score → select → buy, ``cycles`` times.  Read this file first.
 
 Nothing here knows where the work is done (``Workers``) or how a model looks. Each step is committed before the next one
-starts, so a trial that was killed is carried on by calling it again, to the same result.
+starts, so a trial that was killed is carried on by calling it again, to the same result. Where an arm has a teacher, it
+labels more images before each fit (``teaching``).
 """
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from orchestrator.config import Experiment
 from orchestrator.curves import mdsq
 from orchestrator.identity import arm_inputs, initial_inputs, reference_inputs
-from orchestrator.pool import Pool, lowest
+from orchestrator.initial import images_of, start_of
+from orchestrator.pool import PSEUDO, Pool, lowest
 from orchestrator.store import (
     CHOSEN,
     LABELS,
@@ -29,7 +31,18 @@ from orchestrator.store import (
     write_table,
     write_tables,
 )
-from orchestrator.workers import Bought, ExplainJob, FitJob, Fitted, ScoreJob, SelectJob, Workers, ranges
+from orchestrator.teaching import Lesson, Taught, teach
+from orchestrator.workers import (
+    Bought,
+    ExplainJob,
+    FitJob,
+    Fitted,
+    ScoreJob,
+    SelectJob,
+    Workers,
+    fitted_once,
+    ranges,
+)
 from tasks.data.files import Place, place, relative_uri
 from tasks.data.manifest import Manifest
 from tasks.seeding import seed_of, uniforms
@@ -52,6 +65,7 @@ class Cycle:
     skipped: int
     seconds: Mapping[str, float] = field(default_factory=dict)
     forwards: float = 0.0  # an image, when its pool was scored
+    teacher: Mapping[str, Any] = field(default_factory=dict)  # its figures and counts of labels; {} = there is none
 
 
 @dataclass(frozen=True)
@@ -78,18 +92,14 @@ class Trial:
         return images_of(share_or_count, self.manifest.count("train"))
 
 
-def images_of(share_or_count: float, total: int) -> int:
-    """Images of a pool of ``total``: a share of it below 1, else a number."""
-    return min(total, round(share_or_count * total) if share_or_count < 1 else int(share_or_count))
-
-
 def reference(trial: Trial, workers: Workers) -> dict[str, Any]:
     """The fully trained network of one seed: fitted on every label of the pool."""
     inputs = reference_inputs(trial.experiment, trial.manifest.fingerprint)
     folder = trial.folder.reference_fit(fingerprint(inputs), trial.seed)
     keys = trial.manifest.keys("train")
     pool = Pool.initial(keys, tuple(trial.experiment.tasks), len(keys), trial.seed)
-    return _fit_once(trial, workers, folder, pool, trial.experiment.reference.steps, inputs)
+    alone = replace(trial, experiment=replace(trial.experiment, teacher=None))
+    return _fit_once(alone, workers, folder, pool, trial.experiment.reference.steps, inputs)
 
 
 def initial(trial: Trial, workers: Workers) -> dict[str, Any]:
@@ -109,23 +119,23 @@ def run(trial: Trial, workers: Workers) -> Iterator[Cycle]:
     experiment = trial.experiment
     assert trial.denominators is not None
     inputs = arm_inputs(experiment, trial.manifest.fingerprint, trial.denominators)
-    pool, previous, labels = _first_pool(trial), None, list[str]()
+    pool, record, labels, steps = _first_pool(trial), None, list[str](), experiment.train.steps
     for index in range(experiment.active.cycles + 1):
         folder = trial.folder.cycle(trial.arm, trial.seed, index)
         marker = folder / "cycle.json"
         if not marker.is_file():
             made = (
                 _initial(trial, workers, pool)
-                if index == 0
-                else _fit(trial, workers, folder, pool, previous, index, tuple(labels))
+                if record is None
+                else _fit(trial, workers, Round(index, folder, pool, steps, inputs, tuple(labels), record))
             )
             commit(marker, {"inputs": inputs, **_record(trial, workers, pool, made, tuple(labels))})
         record = read_json(marker)
-        previous = str(trial.folder.root / record["checkpoint"])
+        checkpoint = str(trial.folder.root / record["checkpoint"])
         last = index == experiment.active.cycles
         if not last and not all((folder / name).is_file() for name in ("purchase.json", "bought.parquet")):
             if not (folder / CHOSEN).is_file():
-                _purchase(trial, workers, folder, pool, previous, index, labels)
+                _purchase(trial, workers, folder, pool, checkpoint, index, labels)
             if (folder / CHOSEN).is_file():  # people label it: see ``people.accept``
                 yield _cycle(index, record, {})
                 return
@@ -171,35 +181,51 @@ def _fit_once(
     """A fit that several arms share, behind its own marker."""
     marker = folder / "fit.json"
     if not marker.is_file():
-        seconds: dict[str, float] = {}
-        with _clock(seconds, "fit"):
-            fitted = _fitted(workers, _job(trial, folder, pool, steps, None, 0), folder)
-        with _clock(seconds, "evaluate"):
-            metrics = workers.evaluate(fitted.checkpoint, trial.split)
-        commit(marker, {"inputs": inputs, **_made(trial, fitted, metrics, seconds)})
+        commit(marker, {"inputs": inputs, **_fit(trial, workers, Round(0, folder, pool, steps, inputs))})
     return dict(read_json(marker))
 
 
-def _fit(
-    trial: Trial, workers: Workers, folder: Place, pool: Pool, previous: str | None, index: int, labels: tuple[str, ...]
-) -> dict[str, Any]:
-    """The fit of a later cycle, from the last best checkpoint or from fresh weights."""
-    start = previous if trial.experiment.active.warm_start else None
+@dataclass(frozen=True)
+class Round:
+    """What the fit of one cycle starts from."""
+
+    index: int
+    folder: Place
+    pool: Pool
+    steps: int
+    inputs: Mapping[str, Any]  # what it is made from
+    labels: tuple[str, ...] = ()  # files of labels that people gave
+    last: Mapping[str, Any] | None = None  # what the last cycle came to
+
+
+def _fit(trial: Trial, workers: Workers, of: Round) -> dict[str, Any]:
+    """The fit of a cycle on what people, and a teacher if there is one, have labeled."""
     seconds: dict[str, float] = {}
+    last = of.last if trial.experiment.active.warm_start else None  # None: fresh weights
+    taught = _taught(trial, workers, of, last)
     with _clock(seconds, "fit"):
-        job = _job(trial, folder, pool, trial.experiment.train.steps, start, index, labels)
-        fitted = _fitted(workers, job, folder)
+        fitted = fitted_once(workers, _job(trial, of, taught, _checkpoint(trial, last)))
     with _clock(seconds, "evaluate"):
         metrics = workers.evaluate(fitted.checkpoint, trial.split)
-    return _made(trial, fitted, metrics, seconds)
+    return {**_made(trial, fitted, metrics, seconds), **taught.told}
 
 
-def _fitted(workers: Workers, job: FitJob, folder: Place) -> Fitted:
-    """The answer of a fit, kept as soon as it is there: a kill while its network is evaluated costs no step."""
-    marker = folder / "fitted.json"
-    if not (marker.is_file() and (folder / "model.pt").is_file()):
-        commit(marker, asdict(workers.fit(job)))
-    return Fitted(**{**read_json(marker), "checkpoint": str(folder / "model.pt")})
+def _taught(trial: Trial, workers: Workers, of: Round, last: Mapping[str, Any] | None) -> Taught:
+    """The pool with what a teacher has labeled of it; as it is where the arm has none."""
+    experiment = trial.experiment
+    if experiment.teacher is None:
+        return Taught(of.pool, of.labels)
+    lesson = Lesson(
+        experiment.teacher, experiment.model, experiment.train, steps=of.steps, folder=of.folder / "teacher",
+        root=trial.folder.root, manifest=trial.manifest, labels=of.labels, seed=trial.seed, cycle=of.index,
+        start=_checkpoint(trial, last and last["teacher"]), denominators=trial.denominators, split=trial.split,
+        inputs=of.inputs, shard=experiment.cluster.shard,
+    )  # fmt: skip
+    return teach(lesson, workers, of.pool)
+
+
+def _checkpoint(trial: Trial, made: Mapping[str, Any] | None) -> str | None:
+    return None if made is None else str(trial.folder.root / made["checkpoint"])
 
 
 def _purchase(
@@ -223,9 +249,10 @@ def _purchase(
         with _clock(seconds, "select"):
             known = Manifest(trial.manifest.path, [place(path) for path in labels]) if labels else trial.manifest
             counts = known.object_counts(_rows(trial)[pool.labeled])[0]
-            bought = workers.select(
+            chosen = workers.select(
                 SelectJob(job.folder, name, experiment.strategy, budget, trial.seed, index, pool.labeled, counts)
             )
+            bought = [replace(one, tasks=pool.unknown(one.key, one.tasks)) for one in chosen]
         with _clock(seconds, "explain"):
             shown = bought[: experiment.gallery.picks]
             if shown:
@@ -249,13 +276,13 @@ def _left_out(trial: Trial, pool: Pool, index: int, budget: int) -> NDArray[np.b
     return left_out
 
 
-def _job(
-    trial: Trial, folder: Place, pool: Pool, steps: int, start: str | None, index: int, labels: tuple[str, ...] = ()
-) -> FitJob:
+def _job(trial: Trial, of: Round, taught: Taught, start: str | None) -> FitJob:
+    pool, teacher = taught.pool, trial.experiment.teacher
     known = pool.has.any(1)
     return FitJob(
-        folder=str(folder), train=trial.experiment.train, rows=_rows(trial)[known], has=pool.has[known], steps=steps,
-        seed=trial.seed, cycle=index, start=start, denominators=trial.denominators, labels=labels,
+        folder=str(of.folder), train=trial.experiment.train, rows=_rows(trial)[known], has=pool.has[known],
+        steps=of.steps, seed=trial.seed, cycle=of.index, start=start, denominators=trial.denominators,
+        labels=taught.labels, pseudo=pool.source[known] == PSEUDO, weight=1.0 if teacher is None else teacher.weight,
     )  # fmt: skip
 
 
@@ -277,13 +304,15 @@ def _record(
     trial: Trial, workers: Workers, pool: Pool, made: Mapping[str, Any], labels: tuple[str, ...]
 ) -> dict[str, Any]:
     assert trial.reference is not None
-    known = pool.has.any(1)
+    known = pool.human.any(1)
+    mine = {m: full for m, full in trial.reference["metrics"].items() if m.split(".")[0] in trial.experiment.tasks}
+    kept = ("checkpoint", "best_step", "skipped", "validation", "metrics", "seconds", "teacher")
     return {
-        **{k: made[k] for k in ("checkpoint", "best_step", "skipped", "validation", "metrics", "seconds")},
+        **{name: made[name] for name in kept if name in made},
         "labeled": pool.counts(),
         "total": len(pool.keys),
-        "cost": workers.label_cost(_rows(trial)[known], pool.has[known], labels),
-        "mdsq": mdsq(made["metrics"], trial.reference["metrics"], trial.reference["higher_is_better"]),
+        "cost": workers.label_cost(_rows(trial)[known], pool.human[known], labels),
+        "mdsq": mdsq(made["metrics"], mine, trial.reference["higher_is_better"]),
     }
 
 
@@ -298,8 +327,9 @@ def _cycle(index: int, record: Mapping[str, Any], purchase: Mapping[str, Any]) -
         checkpoint=record["checkpoint"],
         best_step=record["best_step"],
         skipped=record["skipped"],
-        seconds={**record["seconds"], **purchase.get("seconds", {})},
+        seconds={**record.get("teacher", {}).get("seconds", {}), **record["seconds"], **purchase.get("seconds", {})},
         forwards=purchase.get("forwards", 0.0),
+        teacher=record.get("teacher", {}),
     )
 
 
@@ -322,10 +352,12 @@ def _bought(folder: Place) -> dict[int, list[str]]:
 
 
 def _first_pool(trial: Trial) -> Pool:
-    """The citable pool of a seed, the same for every arm; written once."""
-    count = trial.amount(trial.experiment.active.initial)
-    pool = Pool.initial(trial.manifest.keys("train"), tuple(trial.experiment.tasks), count, trial.seed)
-    path = trial.folder.pool(trial.seed)
+    """The citable pool of a seed, written once: the same for every arm, but for those with a number for each task."""
+    tasks, initial = tuple(trial.experiment.tasks), trial.experiment.active.initial
+    counts = start_of(initial, tasks, trial.manifest.count("train"))
+    pool = Pool.initial(trial.manifest.keys("train"), tasks, counts, trial.seed)
+    is_own, folder = isinstance(initial, Mapping), trial.folder
+    path = folder.own_pool(trial.arm, trial.seed) if is_own else folder.pool(trial.seed)
     if not path.is_file():
         write_tables(path, _named(trial, pool))
     return pool

@@ -126,7 +126,8 @@ def run_manifest(run: RunFolder) -> Manifest:
 
 def bought(run: RunFolder, arm: str, seed: int) -> Pool:
     """The ledger of an arm under a seed, after all that it has bought by now. RunError where there is none."""
-    first = run.pool(seed)
+    own = run.own_pool(arm, seed)
+    first = own if own.is_file() else run.pool(seed)
     if not (first.is_file() and run.trial(arm, seed).is_dir()):
         raise RunError(
             f"{run.root}: has no arm {arm!r} under seed {seed}; expected one that has begun: see its folders"

@@ -27,6 +27,7 @@ from orchestrator.training_group import Group
 from orchestrator.validation import Judge, Validation
 from orchestrator.weighing import Weigh, Weighing
 from orchestrator.workers import Progress
+from tasks import LABEL_INPUTS
 from tasks.augment import Augment
 from tasks.data.files import Place
 from tasks.joint_augment import JointAugment
@@ -55,6 +56,29 @@ class Data:
     tasks: tuple[str, ...]
     classes: ClassMap
     expect: Callable[[Sequence[int]], None] = _unread  # told which rows are asked for next
+    pseudo: NDArray[np.bool_] | None = None  # [n, T] which of them a teacher made; None = none
+    weight: float = 1.0  # what the losses of those count
+
+    def sample(self, index: int) -> Sample:
+        """The image at this place, with the labels that may be used; those that the network reads are people's."""
+        sample = self.samples[int(self.rows[index])]
+        known = {t: v for t, v in sample.targets.items() if t in self.tasks and self.has[index, self.tasks.index(t)]}
+        shown = {n: x if self._is_shown(index, n) else torch.zeros_like(x) for n, x in sample.inputs.items()}
+        return Sample(sample.id, sample.image, known, shown)
+
+    def _is_shown(self, index: int, name: str) -> bool:
+        """Whether the network may read this input: a label only where people gave it."""
+        if name not in LABEL_INPUTS:
+            return True
+        of = (index, self.tasks.index(name)) if name in self.tasks else None
+        return of is not None and bool(self.has[of]) and not (self.pseudo is not None and bool(self.pseudo[of]))
+
+    def weights(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """``{task: [B]}``: what the losses of the images at these places count; empty where all count 1."""
+        if self.pseudo is None or self.weight == 1.0:
+            return {}
+        each = torch.where(torch.from_numpy(self.pseudo[list(indices)]), self.weight, 1.0)
+        return {task: each[:, i] for i, task in enumerate(self.tasks)}
 
 
 @dataclass(frozen=True)
@@ -183,13 +207,11 @@ def _rows(data: Data, train: Train, step: int, seed: int, cycle: int, group: Gro
 
 def _batch(data: Data, train: Train, start: int, size: int, progress: float, seed: int, cycle: int) -> Batch:
     augment = _augment(train)
-    samples = []
-    for epoch, index in order(len(data.rows), start, size, seed, cycle):
-        sample = data.samples[int(data.rows[index])]
-        known = {t: v for t, v in sample.targets.items() if t in data.tasks and data.has[index, data.tasks.index(t)]}
-        rng = rng_of(seed, cycle, "augment", epoch, sample.id)
-        samples.append(augment.apply(Sample(sample.id, sample.image, known, sample.inputs), data.classes, rng))
-    return Batch.of(samples, data.tasks, progress=progress)
+    samples, places = [], order(len(data.rows), start, size, seed, cycle)
+    for epoch, index in places:
+        sample = data.sample(index)
+        samples.append(augment.apply(sample, data.classes, rng_of(seed, cycle, "augment", epoch, sample.id)))
+    return Batch.of(samples, data.tasks, progress, data.weights([index for _, index in places]))
 
 
 def _augment(train: Train) -> Augment | JointAugment:
@@ -216,7 +238,7 @@ def take_step(
     def forward(batch: Batch) -> Losses:
         with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16"):
             losses: Losses = model(batch.to(device))
-        return losses
+        return losses.scaled(batch.weights)
 
     def weigh(means: Mapping[str, Tensor], counts: Mapping[str, Tensor], extra: Tensor) -> Tensor | None:
         return weighing.total(means, counts, extra, step=at[0], epoch=at[1], shared=shared)

@@ -25,6 +25,7 @@ DECISIVE = (
     "strategies",
     *(f"orchestrator/{m}.py" for m in ("cycle", "fitting", "evaluation", "scoring", "worker", "pool", "checkpoints")),
     *(f"orchestrator/{m}.py" for m in ("effective_batch", "training_group", "validation")),
+    *(f"orchestrator/{m}.py" for m in ("teaching", "pseudo_labels", "initial")),
 )
 
 
@@ -110,6 +111,7 @@ def initial_inputs(experiment: Experiment, data: str, reference: Mapping[str, fl
         "train": {**base["train"], "first_steps": steps},
         "active": {"initial": experiment.active.initial},
         "reference": dict(reference) if reference is not None and experiment.train.chooses else {},
+        **({"teacher": dataclasses.asdict(experiment.teacher)} if experiment.teacher is not None else {}),
     }
 
 

@@ -12,6 +12,7 @@ from orchestrator.workers import (
     FitJob,
     Fitted,
     Progress,
+    PseudoJob,
     Scored,
     ScoreJob,
     SelectJob,
@@ -49,6 +50,10 @@ class LocalWorkers:
         shards = range(len(ranges(len(job.labeled), self.worker.setup.shard)))
         done = [self.worker.score_shard(job, i) for i in shards]
         return Scored.of(done)
+
+    def pseudo(self, job: PseudoJob) -> int:
+        shards = range(len(ranges(len(job.wanted), self.worker.setup.shard)))
+        return sum(self.worker.pseudo_shard(job, i) for i in shards)
 
     def select(self, job: SelectJob) -> list[Bought]:
         return self.worker.select(job)

@@ -12,9 +12,9 @@ from torch import nn
 
 from orchestrator.components import make
 from orchestrator.config import Experiment, arm
-from orchestrator.cycle import images_of
 from orchestrator.errors import ConfigError
 from orchestrator.identity import initial_inputs
+from orchestrator.initial import images_of, start_of
 from orchestrator.listing import cost_of
 from orchestrator.running import classes_of, prepared
 from orchestrator.scoring import Plan as ScorePlan
@@ -170,9 +170,13 @@ def outlook(
 
 
 def _fits(unit: Unit, own: Experiment, images: Mapping[str, int], steps: Sequence[int]) -> Work:
-    looks = sum(len(judged(own.train, count)) for count in steps)
+    """The fits of a unit, and of a teacher before each of them, which looks at the whole pool at most."""
+    teacher = None if unit.kind == "reference" else own.teacher
+    taught = [] if teacher is None else [teacher.steps or count for count in steps]
+    fits = [*steps, *taught]
+    looks = sum(len(judged(own.train, count)) for count in fits)
     reported = images["test"] or images["val"]
-    return Work(unit, sum(steps), len(steps), looks * images["val"], len(steps) * reported)
+    return Work(unit, sum(fits), len(fits), looks * images["val"], len(fits) * reported + len(taught) * images["train"])
 
 
 def _first_fits(experiment: Experiment, arms: Mapping[str, Experiment]) -> Iterator[tuple[Unit, tuple[str, ...]]]:
@@ -188,7 +192,7 @@ def _first_fits(experiment: Experiment, arms: Mapping[str, Experiment]) -> Itera
 def _arm(unit: Unit, own: Experiment, images: Mapping[str, int], scored: "_Scored") -> Work:
     """The cycles of an arm, the same under every seed; its cycle 0 is fitted by another unit."""
     active, total = own.active, images["train"]
-    labeled = start = images_of(active.initial, total)
+    labeled = start = min(start_of(active.initial, own.tasks, total).values())  # of all tasks
     budget = images_of(active.budget.amount, total)
     scorings, bought = [], []
     for index in range(active.cycles):

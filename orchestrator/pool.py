@@ -30,11 +30,16 @@ class Pool:
         return cls(keys, tuple(tasks), np.zeros(shape, np.uint8), np.full(shape, -1, np.int16))
 
     @classmethod
-    def initial(cls, keys: NDArray[np.uint64], tasks: Sequence[str], count: int, seed: int) -> Self:
-        """The ledger of cycle 0: ``count`` images drawn by hash, the same for every arm of a seed."""
+    def initial(cls, keys: NDArray[np.uint64], tasks: Sequence[str], count: int | Mapping[str, int], seed: int) -> Self:
+        """The ledger of cycle 0: ``count`` images drawn by hash, the same for every arm of a seed.
+
+        With a number for each task the draws are nested: images that have the rarer label have the others, too.
+        """
         pool = cls.empty(keys, tasks)
-        drawn = lowest(uniforms(keys, seed, -1), count)
-        pool.source[drawn], pool.cycle[drawn] = HUMAN, 0
+        values = uniforms(keys, seed, -1)
+        for i, task in enumerate(pool.tasks):
+            drawn = lowest(values, count if isinstance(count, int) else count[task])
+            pool.source[drawn, i], pool.cycle[drawn, i] = HUMAN, 0
         return pool
 
     def buy(self, bought: Mapping[int, Sequence[str]], cycle: int) -> Self:
@@ -42,11 +47,25 @@ class Pool:
         rows = self.rows_of(np.fromiter(bought, np.uint64, len(bought)))
         pool = self
         for row, tasks in zip(rows.tolist(), bought.values(), strict=True):
-            columns = np.array([self.tasks.index(t) for t in tasks])
+            columns = np.array([self.tasks.index(t) for t in tasks], np.intp)
             if np.any(self.source[row, columns] == HUMAN):
                 raise ValueError(f"image {self.keys[row]} already has a human label for one of {list(tasks)}")
             pool = pool if pool is not self else replace(self, source=self.source.copy(), cycle=self.cycle.copy())
             pool.source[row, columns], pool.cycle[row, columns] = HUMAN, cycle
+        return pool
+
+    def unknown(self, key: int, tasks: Sequence[str]) -> tuple[str, ...]:
+        """Those of ``tasks`` for which this image has no human label: what can be bought of it."""
+        known = self.source[self.rows_of(np.array([key], np.uint64))[0]] == HUMAN
+        return tuple(task for task in tasks if not known[self.tasks.index(task)])
+
+    def pretend(self, made: Mapping[str, NDArray[np.uint64]], cycle: int) -> Self:
+        """The ledger with pseudo-labels {task: keys of images}. What people have labeled stays theirs."""
+        pool = replace(self, source=self.source.copy(), cycle=self.cycle.copy())
+        for task, keys in made.items():
+            column, rows = self.tasks.index(task), self.rows_of(keys)
+            rows = rows[self.source[rows, column] != HUMAN]
+            pool.source[rows, column], pool.cycle[rows, column] = PSEUDO, cycle
         return pool
 
     def rows_of(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -60,7 +79,12 @@ class Pool:
     @property
     def labeled(self) -> NDArray[np.bool_]:
         """``[N]`` True where every task has a human label: nothing is left to buy."""
-        return np.asarray((self.source == HUMAN).all(1))
+        return np.asarray(self.human.all(1))
+
+    @property
+    def human(self) -> NDArray[np.bool_]:
+        """``[N, T]`` True where people gave the label: what was paid for."""
+        return np.asarray(self.source == HUMAN)
 
     @property
     def has(self) -> NDArray[np.bool_]:

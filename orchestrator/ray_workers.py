@@ -29,6 +29,7 @@ from orchestrator.workers import (
     FitJob,
     Fitted,
     GroupLost,
+    PseudoJob,
     Scored,
     ScoreJob,
     Seat,
@@ -323,6 +324,11 @@ class RayWorkers:
         shards = range(len(ranges(len(job.labeled), self._setup.shard)))
         held = ray.put(job)  # once: it names every image of the pool
         return Scored.of(self._map("score_shard", [(held, i) for i in shards], "score shard"))
+
+    def pseudo(self, job: PseudoJob) -> int:
+        shards = range(len(ranges(len(job.wanted), self._setup.shard)))
+        held = ray.put(job)
+        return sum(self._map("pseudo_shard", [(held, i) for i in shards], "label shard"))
 
     def select(self, job: SelectJob) -> list[Bought]:
         bought: list[Bought] = self._one("select", job)

@@ -22,6 +22,7 @@ from orchestrator import tables
 from orchestrator.curves import Curve, Results, column, labeled
 from orchestrator.errors import RunError
 from orchestrator.figures import Style, curve_svg, inline, strip_svg, styles
+from orchestrator.footnotes import footnotes
 from orchestrator.store import RunFolder, read_json, write_text
 from orchestrator.studies import heads
 from tasks.data.files import Place, leads_below, relative_uri
@@ -60,6 +61,7 @@ def terminal_table(results: Results) -> Table:
     if results.missing:
         lost = ", ".join(f"{m.arm} seed {m.seed}" for m in results.missing)
         caption += f"\nWithout a full curve, hence in no mean: {lost}."
+    caption = "\n".join([caption, *footnotes(results)])
     table = Table(
         title=f"{results.name}: mean ± sd over n seeds", title_justify="left", caption=caption, caption_justify="left",
         box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False,
@@ -87,7 +89,8 @@ def _page(results: Results, looks: Mapping[str, Style], drawings: Mapping[str, s
         figures=[tables.name_of(m) for m in tables.columns(results)], unit=tables.name_of(results.headline or ""),
         headline=tables.headline(results), full=tables.fully_trained(results),
         differences=differences, strips=_strips(results, differences, looks),
-        caution=tables.caution(results, differences), drawings=_inlined(results, drawings),
+        caution=tables.caution(results, differences), footnotes=footnotes(results),
+        drawings=_inlined(results, drawings),
         controls=[c.arm for c in _headline_curves(results) if not c.buys and c.x.size > 1],
         cycles=tables.cycle_table(results), grids=tables.class_tables(results), cost=tables.cost_table(results),
         heads=[(heads.title(c), heads.rows(c), heads.notes(c)) for c in heads.kept(results.folder)],

@@ -18,13 +18,13 @@ from orchestrator.errors import ConfigError, RunError
 from orchestrator.preparing import Elsewhere, Report, prepare
 from orchestrator.report import write_report
 from orchestrator.store import RunFolder, commit, fingerprint, read_json, write_json, write_table
+from orchestrator.teaching import check_inputs, check_teaching
 from orchestrator.trials import Failure, Plan, Unit, initial_folder, is_done
 from tasks.base import Metric, Model, Task, sensors_of
 from tasks.classes import ClassMap
 from tasks.data.checks import Look
 from tasks.data.files import Place, place, remove_tree
 from tasks.data.manifest import Manifest
-from tasks.data.samples import SENSORS
 
 Executor = Callable[[Plan, Sequence[Unit]], list[Failure]]
 
@@ -159,6 +159,9 @@ def check(experiment: Experiment) -> None:
         strategy = make("strategy", own.strategy, f"{place}.strategy")
         model = make("model", own.model, f"{place}: model", classes, tuple(own.tasks))
         _check_model(model, own, place)
+        if own.teacher is not None:
+            reads = sensors_of(model)
+            _check_model(check_teaching(own.teacher, own.model, own.tasks, classes, place, reads), own, place, False)
         _check_shared(weighting, model, own, place)
         for index in range(max(own.active.cycles, 1)):
             active = strategy.at(index)
@@ -187,7 +190,7 @@ def classes_of(data: Component) -> ClassMap:
     return found
 
 
-def _check_model(model: Any, own: Experiment, place: str) -> None:
+def _check_model(model: Any, own: Experiment, place: str, buys: bool = True) -> None:
     if not isinstance(model, Model):
         raise ConfigError(
             f"{place}: the model {own.model.name!r} lacks provides, forward or predict; a model needs all three"
@@ -198,11 +201,11 @@ def _check_model(model: Any, own: Experiment, place: str) -> None:
                 f"{place}: the model {own.model.name!r} has no head for the task {task!r}; remove the task or choose "
                 "another model"
             )
-    for name in sorted(set(sensors_of(model)) - set(SENSORS)):
-        raise ConfigError(
-            f"{place}: the model {own.model.name!r} reads {name!r}, which no data set holds; expected rgb and "
-            f"{', '.join(SENSORS)} among its inputs: choose other inputs"
-        )
+    check_inputs(sensors_of(model), tuple(own.tasks), buys and _buys(own), place, own.model.name)
+
+
+def _buys(own: Experiment) -> bool:
+    return own.active.cycles > 0 and own.active.budget.amount > 0
 
 
 def _check_shared(weighting: Any, model: Any, own: Experiment, place: str) -> None:
@@ -382,5 +385,8 @@ def _row(name: str, seed: int, done: cycle.Cycle) -> dict[str, Any]:
         **{f"labeled.{task}": count for task, count in done.labeled.items()},
         **{f"cost.{unit}": amount for unit, amount in done.cost.items()},
         **{f"seconds.{phase}": value for phase, value in done.seconds.items()},
+        **{f"pseudo.{task}": count for task, count in done.teacher.get("made", {}).items()},
+        **{f"coverage.{task}": share for task, share in done.teacher.get("coverage", {}).items()},
+        **{f"teacher.{name}": value for name, value in done.teacher.get("metrics", {}).items()},
         **dict(done.metrics),
     }

@@ -23,7 +23,7 @@ import yaml
 
 from orchestrator.errors import RunError
 from orchestrator.lease import leased
-from tasks.data.files import Place, staged
+from tasks.data.files import Place, place, staged
 from tasks.data.objects import S3Path
 from tasks.data.s3 import StorageError, StorageRefused
 
@@ -187,6 +187,11 @@ def _short(value: Any) -> str:
 # ---- the folder -----
 
 
+def shard_path(folder: Place | str, shard: int) -> Place:
+    """Where a shard of a job on the whole pool lies: its scores, or what a teacher labeled of it."""
+    return place(folder) / f"shard_{shard:05d}.parquet"
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths of one run. Nothing else knows how the folder is laid out."""
@@ -221,6 +226,10 @@ class RunFolder:
 
     def initial_fit(self, mark: str, seed: int) -> Place:
         return self.root / "initial" / mark / f"seed_{seed}"
+
+    def own_pool(self, arm: str, seed: int) -> Place:
+        """The first pool of an arm that does not start with the same number of labels for each task."""
+        return self.trial(arm, seed) / "pool.parquet"
 
     def trial(self, arm: str, seed: int) -> Place:
         return self.root / arm / f"seed_{seed}"

@@ -17,6 +17,7 @@ NAMES = {
 }  # fmt: skip
 PER_CENT = ("mdsq", "detection", "segmentation", "instances", "keypoints")  # first parts of names that are shares
 PHASES = ("fit", "evaluate", "score", "select", "explain")
+SHOWN = " *"  # behind a figure whose output was an input
 NOTHING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 
@@ -122,6 +123,11 @@ def drawn(results: Results) -> list[str]:
     return [m for m in ("mdsq", *results.main_metrics) if m in results.metrics and results.curves(m)]
 
 
+def figure(results: Results, arm: str, mean: float, sd: float, metric: str) -> str:
+    """``18.5 ± 1.2``, marked where the arm's network was shown what it answers: such a figure is not compared."""
+    return spread(mean, sd, metric) + (SHOWN if results.is_shown(arm, metric) and math.isfinite(mean) else "")
+
+
 def share(images: float, results: Results) -> str:
     return f"{100 * images / results.pool:.0f} %" if results.pool > 0 and math.isfinite(images) else ""
 
@@ -144,7 +150,9 @@ def headline(results: Results) -> list[ArmRow]:
                 seeds=tuple(curve.seeds.tolist()),
                 labeled=f"{curve.x[-1]:,.0f}",
                 share=share(curve.x[-1], results),
-                figures=tuple(spread(c.mean[-1], c.sd[-1], m) for m, c in zip(by_metric, own, strict=True)),
+                figures=tuple(
+                    figure(results, c.arm, c.mean[-1], c.sd[-1], m) for m, c in zip(by_metric, own, strict=True)
+                ),
                 area=spread(*mean_and_sd(curve.area()), metric),
                 reach=f"{reach:,.0f}" if math.isfinite(reach) else NOTHING,
             )
@@ -173,9 +181,9 @@ def fully_trained(results: Results) -> ArmRow | None:
 
 
 def differences(results: Results) -> list[Difference]:
-    """Each arm against the baseline, seed by seed, at the last cycle that both have."""
+    """Each arm against the baseline, seed by seed, at the last cycle that both have; not those with a mark."""
     metric = results.headline
-    found = results.curves(metric) if metric else []
+    found = [c for c in results.curves(metric) if not results.is_shown(c.arm, metric)] if metric else []
     base = next((c for c in found if c.arm == results.baseline), None)
     rows = []
     for curve in found:
@@ -201,7 +209,8 @@ def cycle_table(results: Results) -> list[ArmCycles]:
     base = found[metrics[0]].get(results.baseline or "")
     arms = []
     for arm, first in found[metrics[0]].items():
-        pair = paired(first, base) if base is not None and first is not base else None
+        compared = base is not None and not any(results.is_shown(a, metrics[0]) for a in (arm, base.arm))
+        pair = paired(first, base) if base is not None and first is not base and compared else None
         rows = tuple(
             _cycle_row(results, [found[m][arm] for m in metrics], metrics, pair, k) for k in range(first.x.size)
         )
@@ -210,7 +219,7 @@ def cycle_table(results: Results) -> list[ArmCycles]:
 
 
 def _cycle_row(results: Results, own: Sequence[Curve], metrics: Sequence[str], pair: Paired | None, k: int) -> CycleRow:
-    figures = tuple(spread(c.mean[k], c.sd[k], m) for m, c in zip(metrics, own, strict=True))
+    figures = tuple(figure(results, c.arm, c.mean[k], c.sd[k], m) for m, c in zip(metrics, own, strict=True))
     images = own[0].x[k]
     known = pair is not None and k < pair.mean.size
     difference = number(pair.mean[k], metrics[0], signed=True) if pair is not None and known else ""
@@ -303,6 +312,8 @@ def lede(results: Results) -> str:
         bought = round(amount * results.pool) if 0 < amount < 1 and results.pool > 0 else amount
         then = f"buy {bought:,.0f} more images in each of {count(cycles, 'cycle')}" if cycles else "buy no more"
         start = f"the same {first.mean():,.0f} labeled images and the same first model"
+        if np.ptp(first):  # arms with numbers of their own
+            start = f"{first.min():,.0f} to {first.max():,.0f} labeled images (the mean over their tasks)"
         sentences.append(f"With each seed all arms start from {start}, and {then}.")
     if isinstance(steps, int):
         begin = setting("train.first_steps") or steps

@@ -1,13 +1,10 @@
 """What one process does with a model: fit, evaluate, score, select, explain. Both seams run exactly this."""
 
-import inspect
 import pickle
 import socket
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,15 +15,17 @@ from torch import nn
 
 from orchestrator import fitting
 from orchestrator.ahead import ahead
+from orchestrator.blame import blamed
 from orchestrator.checkpoints import Card, build, load, load_model, load_state, save_model
 from orchestrator.components import Component, make
-from orchestrator.errors import ConfigError, MtalError, RunError
+from orchestrator.errors import ConfigError, RunError
 from orchestrator.evaluation import evaluate, figures, merged, selection_score
 from orchestrator.gallery import GalleryEntry, panel, write_gallery
 from orchestrator.meter import Meter, Reading
+from orchestrator.pseudo_labels import Teaching, label_shard
 from orchestrator.scored import ScoredShard
 from orchestrator.scoring import Plan, explain_batch, needs_images, score_batch, score_rows
-from orchestrator.store import read_metadata, write_table
+from orchestrator.store import read_metadata, shard_path, write_table
 from orchestrator.training_group import joined, listen
 from orchestrator.workers import (
     Bought,
@@ -34,6 +33,7 @@ from orchestrator.workers import (
     FitJob,
     Fitted,
     Progress,
+    PseudoJob,
     ScoreJob,
     Seat,
     SelectJob,
@@ -119,7 +119,8 @@ class Worker:
         folder = place(job.folder)
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(seed_of(job.seed, "weights"))  # fresh weights depend on the seed alone: arms share them
-        model = build(self.setup.model, self.classes, self.names).to(self.device)
+        component = job.model or self.setup.model
+        model = build(component, self.classes, self.names).to(self.device)
         weighting = make("weighting", self.setup.weighting, "weighting").to(self.device)
         if job.start is not None:
             load_state(model, load(place(job.start), self.device)["model"], place(job.start))
@@ -131,12 +132,14 @@ class Worker:
             return selection_score(metrics, job.denominators), figures(metrics)
 
         def keep(candidate: nn.Module, step: int) -> None:
-            card = Card(self.setup.model, self.names, self.classes, self.manifest.size, step)
+            card = Card(component, self.names, self.classes, self.manifest.size, step)
             save_model(folder / "model.pt", candidate, card)
 
         first = seat is None or seat.rank == 0
         labeled = self.samples(job.rows, sensors=sensors_of(model), labels=job.labels)
-        data = fitting.Data(labeled, job.rows, job.has, self.names, self.classes, labeled.expect)
+        data = fitting.Data(
+            labeled, job.rows, job.has, self.names, self.classes, labeled.expect, job.pseudo, job.weight
+        )
         door, self._door = self._door, None
         self.meter.fit()
         with joined(seat, self.device, door) as group:
@@ -221,7 +224,7 @@ class Worker:
             for part, batch in self.meter.waiting("wait", batches):
                 batch = None if batch is None else batch.to(self.device)
                 pixels, inputs = (None, {}) if batch is None else (batch.images, batch.inputs)
-                with self._blamed(plan.active):
+                with blamed(plan.active):
                     answer = score_batch(
                         model, pixels, inputs, ids[part], keys[part], self.classes, plan, phase=self._phase
                     )
@@ -239,25 +242,20 @@ class Worker:
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
 
-    @contextmanager
-    def _blamed(self, strategies: Mapping[str, Strategy]) -> Iterator[None]:
-        """Whatever comes out of strategies, as one sentence: which one, on which line of it, what."""
-        try:
-            yield
-        except (MtalError, MemoryError, torch.OutOfMemoryError):  # the memory is the dispatcher's to mend
-            raise
-        except Exception as error:  # a strategy that somebody brings may raise anything
-            if isinstance(error, ValueError) and str(error).startswith("strategy "):
-                raise ConfigError(str(error)) from error
-            frames = traceback.extract_tb(error.__traceback__)
-            held = [one for strategy in strategies.values() for one in _with_members(strategy)]
-            own = {inspect.getsourcefile(type(strategy)) for strategy in held}
-            frame = next((frame for frame in reversed(frames) if frame.filename in own), frames[-1])
-            raise ConfigError(
-                f"strategy {', '.join(map(repr, strategies))}: {type(error).__name__}: {error} "
-                f"({Path(frame.filename).name}, line {frame.lineno}); expected an answer: mend it, 'mtal check' tells "
-                "more"
-            ) from error
+    def pseudo_shard(self, job: PseudoJob, shard: int) -> int:
+        """Label one shard and write it; the images looked at. A shard that is there from the same inputs stays."""
+        start, stop = ranges(len(job.wanted), self.setup.shard)[shard]
+        wanted, before = job.wanted[start:stop], int(job.wanted[:start].any(1).sum())
+        told = self._told(before, int(job.wanted.any(1).sum()))
+        rows = self.rows(job.split)[start:stop]
+
+        def teaching(chosen: NDArray[np.int64]) -> Teaching:
+            model = self.model(job.checkpoint)
+            images = self.samples(chosen, tasks=(), sensors=sensors_of(model), labels=job.labels)
+            return Teaching(model, self.tasks, images, self.manifest, self.setup.batch, self.device, told)
+
+        with self.meter.phase("shard"):
+            return label_shard(job, shard, rows, wanted, teaching)
 
     def select(self, job: SelectJob) -> list[Bought]:
         """What the strategy buys, from the shards that were scored."""
@@ -266,7 +264,7 @@ class Worker:
         images = int(job.labeled.sum())
         candidates = ShardCandidates(shards, Budget(job.budget), self.names, job.label_counts, images)
         strategy = self.strategy(job.strategy, job.cycle)
-        with self._blamed({job.strategy.name: strategy}):
+        with blamed({job.strategy.name: strategy}):
             picks = strategy.select(candidates, rng_of(job.seed, job.cycle, "select", job.name))
         rows = self._checked([p.id for p in picks], candidates, job).to_pylist()
         return [
@@ -304,7 +302,7 @@ class Worker:
             batch = Batch.of([samples[row]], ()).to(self.device)
             image, inputs = batch.images[0], batch.inputs
             prediction = model.predict(batch.images, self.names, inputs)[0]
-            with self._blamed(plan.active):
+            with blamed(plan.active):
                 shown = explain_batch(model, batch.images, inputs, [pick.id], [pick.key], self.classes, plan)[0]
             maps = shown.maps[job.strategy.name]
             title = f"{rank + 1}. {pick.id}"
@@ -379,20 +377,6 @@ def _unjudged(model: nn.Module) -> tuple[float, dict[str, float]]:
 
 def _unkept(model: nn.Module, step: int) -> None:
     """Nothing is written: the first process of a training group does."""
-
-
-def _with_members(strategy: Strategy) -> Iterator[Strategy]:
-    """A strategy, and those that it holds, however deep."""
-    yield strategy
-    for value in vars(strategy).values():
-        for one in value if isinstance(value, tuple) else (value,):
-            if isinstance(one, Strategy):
-                yield from _with_members(one)
-
-
-def shard_path(folder: str, shard: int) -> Place:
-    """Where the scores of a shard lie."""
-    return place(folder) / f"shard_{shard:05d}.parquet"
 
 
 def _parts(row: Mapping[str, Any]) -> dict[str, float]:

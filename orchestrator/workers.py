@@ -5,7 +5,7 @@ same code, ``Worker``, and therefore buy the same images.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from orchestrator.components import Component
 from orchestrator.config import Train
 from orchestrator.errors import MtalError
+from orchestrator.store import commit, read_json
+from tasks.data.files import place
 
 Progress = Callable[[str, int, int], None]  # phase, done, total
 
@@ -47,7 +49,10 @@ class FitJob:
     start: str | None = None  # checkpoint to start from; None = fresh weights
     denominators: Mapping[str, float] | None = None  # {"detection.map": ..}; None: choose by the raw figures
     split: str = "val"  # chooses the best checkpoint
-    labels: tuple[str, ...] = ()  # files of labels that people gave, in place of those of the data set
+    labels: tuple[str, ...] = ()  # files of labels that came later, in place of those of the data set
+    pseudo: NDArray[np.bool_] | None = None  # [n, T] which labels a teacher made; None = none
+    weight: float = 1.0  # what the losses of those count
+    model: Component | None = None  # the teacher's network; None = that of the setup
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,22 @@ class ScoreJob:
     split: str = "train"
     inputs: str = ""  # fingerprint of all that the scores depend on
     left_out: NDArray[np.bool_] | None = None  # [N] unlabeled images that are not scored; None = none
+
+
+@dataclass(frozen=True)
+class PseudoJob:
+    """A teacher labels images of the pool: ``shard_<i>.parquet`` and the maps that it names come to ``folder``."""
+
+    folder: str
+    checkpoint: str  # of the teacher
+    tasks: tuple[str, ...]  # [L] what it labels
+    wanted: NDArray[np.bool_]  # [N, L] which labels of the split's rows
+    threshold: float
+    mirrored: bool  # look at the mirror image, too
+    source: str  # what the rows say of where they come from
+    inputs: str  # fingerprint of all that the labels depend on
+    labels: tuple[str, ...] = ()  # files of labels that people gave: the teacher may read some
+    split: str = "train"
 
 
 @dataclass(frozen=True)
@@ -139,6 +160,10 @@ class Workers(Protocol):
 
     def score(self, job: ScoreJob) -> Scored: ...
 
+    def pseudo(self, job: PseudoJob) -> int:
+        """How many images the teacher looked at."""
+        ...
+
     def select(self, job: SelectJob) -> list[Bought]: ...
 
     def explain(self, job: ExplainJob) -> None: ...
@@ -155,3 +180,12 @@ class Workers(Protocol):
 def ranges(total: int, size: int) -> list[tuple[int, int]]:
     """Fixed ranges [start, stop), whatever the workers: the unit of scoring, of evaluating and of commit."""
     return [(start, min(start + size, total)) for start in range(0, total, size)]
+
+
+def fitted_once(workers: Workers, job: FitJob) -> Fitted:
+    """The answer of a fit, kept as soon as it is there: a kill while its network is evaluated costs no step."""
+    folder = place(job.folder)
+    marker = folder / "fitted.json"
+    if not (marker.is_file() and (folder / "model.pt").is_file()):
+        commit(marker, asdict(workers.fit(job)))
+    return Fitted(**{**read_json(marker), "checkpoint": str(folder / "model.pt")})

@@ -4,6 +4,8 @@ The dicts name what a YAML may ask for; values are ``module:Class`` and are impo
 imports no torch.
 """
 
+SENSORS = ("depth",)  # what a model may read beside the image
+LABEL_INPUTS = ("segmentation",)  # tasks whose labels it may read likewise, where they are known
 TASKS = {
     "detection": "tasks.detection:Detection",
     "segmentation": "tasks.segmentation:Segmentation",

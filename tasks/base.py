@@ -40,6 +40,20 @@ class Task(Protocol):
 
 
 @runtime_checkable
+class Teachable(Protocol):
+    """What a task has, too, whose labels a teacher can make."""
+
+    def pseudo(
+        self, output: Output, size: tuple[int, int], threshold: float, mirrored: Output | None = None
+    ) -> Tensor | None:
+        """The part of an answer that is sure, as a target of H, W ``size``; None where nothing of it is.
+
+        ``mirrored``: the answer to the mirror image, which a task may compare. ValueError for answers of other tasks.
+        """
+        ...
+
+
+@runtime_checkable
 class Model(Protocol):
     """The network: an ``nn.Module`` with these three; ``inputs`` besides where it reads more than the image."""
 

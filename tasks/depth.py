@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from tasks.types import ClassMap, DepthMap, Output, Target
 
 NEAREST = 1e-3  # metres: predictions are cut at it, so that one pixel cannot cost without bound in the logarithm
+AGREEMENT = 0.1  # of the metres: by how much an answer and the mirror image's may differ
 DELTA = 1.25  # prediction / truth (or its inverse) below which a pixel counts as right
 
 
@@ -99,3 +100,24 @@ class Depth:
         if not isinstance(label, Tensor | DepthMap):
             raise ValueError(f"depth.label_cost: {type(label).__name__}; expected a map of metres or a DepthMap")
         return {"seconds": self.map_seconds}
+
+    def pseudo(
+        self, output: Output, size: tuple[int, int], threshold: float, mirrored: Output | None = None
+    ) -> Tensor | None:
+        """The metres ``[H, W]`` float32, NaN where they are not above 0; None where no pixel's are.
+
+        There is no probability, so ``threshold`` changes nothing: all pixels are kept, or with ``mirrored`` those where
+        both answers agree within a tenth.
+        """
+        metres = _enlarged(output, size)
+        sure = (metres > 0) & metres.isfinite()
+        if mirrored is not None:
+            sure &= (metres - _enlarged(mirrored, size).flip(-1)).abs() < AGREEMENT * metres
+        return torch.where(sure, metres, float("nan")) if bool(sure.any()) else None
+
+
+def _enlarged(output: Output, size: tuple[int, int]) -> Tensor:
+    if not isinstance(output, DepthMap):
+        raise ValueError(f"depth.pseudo: {type(output).__name__}; expected a DepthMap")
+    found = F.interpolate(output.metres[None, None].float(), size=size, mode="bilinear", align_corners=False)
+    return found[0, 0]

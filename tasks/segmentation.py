@@ -94,3 +94,17 @@ class Segmentation:
         else:
             raise ValueError(f"segmentation.label_cost: {type(label).__name__}; expected a map of classes or a SegMap")
         return {"seconds": self.map_seconds, "pixels": pixels}
+
+    def pseudo(
+        self, output: Output, size: tuple[int, int], threshold: float, mirrored: Output | None = None
+    ) -> Tensor | None:
+        """The best class ``[H, W]`` int64 where its probability is above ``threshold``, elsewhere 255.
+
+        None where no pixel's is. The log-probabilities are enlarged first, as for the metric.
+        """
+        if not isinstance(output, SegMap):
+            raise ValueError(f"segmentation.pseudo: {type(output).__name__}; expected a SegMap")
+        logits = F.interpolate(output.log_probs[None].float(), size=size, mode="bilinear", align_corners=False)
+        probability, best = logits.softmax(1)[0].max(0)
+        label = torch.where(probability > threshold, best, IGNORE)
+        return label if bool((label != IGNORE).any()) else None

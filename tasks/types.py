@@ -55,9 +55,15 @@ class Batch:
     targets: Mapping[str, Sequence[Target | None]]
     inputs: Mapping[str, Tensor] = field(default_factory=dict)  # {name: [B, c, H, W]}
     progress: float = 1.0  # share of this fit's steps already made (LL4AL stops its gradient by it)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)  # {task: [B]} what an image's losses count; {} = 1
 
     @staticmethod
-    def of(samples: Sequence[Sample], tasks: Sequence[str], progress: float = 1.0) -> "Batch":
+    def of(
+        samples: Sequence[Sample],
+        tasks: Sequence[str],
+        progress: float = 1.0,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> "Batch":
         """Stack samples; ValueError when their sizes differ (images are never padded to their batch mates)."""
         shapes = {tuple(s.image.shape) for s in samples}
         if len(shapes) > 1:
@@ -69,6 +75,7 @@ class Batch:
             targets={t: tuple(s.targets.get(t) for s in samples) for t in tasks},
             inputs={n: torch.stack([s.inputs[n] for s in samples]) for n in names},
             progress=progress,
+            weights=weights or {},
         )
 
     def to(self, device: torch.device) -> "Batch":
@@ -179,6 +186,14 @@ class Losses:
             part: value.sum() / self.labeled[part.split(".", 1)[0]].sum().clamp(min=1)
             for part, value in self.values.items()
         }
+
+    def scaled(self, weights: Mapping[str, Tensor]) -> "Losses":
+        """The same with the losses of a task times ``weights[task] [B]``; those of a task without weights stay."""
+        if not weights:
+            return self
+        of = {part: weights.get(part.split(".", 1)[0]) for part in self.values}
+        values = {part: x if (w := of[part]) is None else x * w.to(x) for part, x in self.values.items()}
+        return replace(self, values=values)
 
     def of_task(self, task: str) -> Tensor:
         """The summed loss of one task for every image, ``[B]``."""

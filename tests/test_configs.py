@@ -24,8 +24,14 @@ IN_SHARED = {  # where the reference material has a data set, or a few images in
     "nyuv2": "data/nyuv2_rgbd13",
 }
 every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
-every_network = pytest.mark.parametrize(  # that of a9 is that of nuimages
-    "path", [pytest.param(p, marks=pytest.mark.slow) if p.stem == "a9" else p for p in CONFIGS], ids=lambda p: p.stem
+FEW = {  # of the arms with teachers, those that are trained here
+    "streets_teacher": ("umst-s", "mmmt-s", "ummt-ps"),
+    "nyuv2_teacher": ("ummt-pd",),
+    "cityscapes_teacher": ("ummt-ps",),
+}
+SLOW = ("a9", *FEW)  # networks that are large or many, or those of another one
+every_network = pytest.mark.parametrize(
+    "path", [pytest.param(p, marks=pytest.mark.slow) if p.stem in SLOW else p for p in CONFIGS], ids=lambda p: p.stem
 )
 
 
@@ -48,8 +54,8 @@ def test_it_is_written_to_be_read(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.startswith("# ")
     keys = list(yaml.safe_load(text))
-    order = ["name", "data", "tasks", "model", "weighting", "strategy", "train", "active", "reference", "arms", "seeds"]
-    order += ["cluster", "gallery", "loggers", "output"]
+    order = ["name", "data", "tasks", "model", "weighting", "strategy", "teacher", "train", "active", "reference"]
+    order += ["arms", "seeds", "cluster", "gallery", "loggers", "output"]
     assert set(order) == set(Experiment.__dataclass_fields__)
     assert keys == sorted(keys, key=order.index)
 
@@ -82,10 +88,14 @@ def test_it_runs_two_steps(path: Path, tmp_path: Path) -> None:
     tree = on_streets(path, (64, 96), output=str(tmp_path), seeds=[0], reference={"steps": 100, "seeds": [0]})
     tree["train"] |= {"steps": 2, "first_steps": 2, "batch": 4}
     tree["active"] |= {"cycles": 1}
+    if path.stem in FEW:
+        tree["arms"] = {name: tree["arms"][name] for name in FEW[path.stem]}
+        tree["active"]["initial"] = {task: 4 for task in tree["tasks"]}
+        tree["reference"] |= {"steps": 8}
     if "gpus_per_worker" in tree["cluster"]:  # made for a cluster: here is one process without a GPU
         tree["train"] |= {"processes": 1}
         tree["cluster"] = {"score_batch": 4}
-        tree["model"] |= {"name": "small"}
+        tree["model"] |= {"backbone": "pyramid"} if tree["model"]["name"] == "mtinet" else {"name": "small"}
     quiet = Display(Console(quiet=True))
     plan = running.planned(experiment_of(tree, path.name), lambda *told: None)
     report, failures = running.run(plan, lambda plan, units: here.run_units(plan, units, quiet))

@@ -199,7 +199,7 @@ def test_experiments_load_and_can_be_built(desk: Path) -> None:
         if tree["data"]["name"] == "coco":
             tree["data"]["root"] = str(write_site(desk / "site", train=4, held_out=2))
         running.check(experiment_of(tree, "README.md"))
-    assert sorted(names) == ["demo", "demo", "demo", "own", "site"]
+    assert sorted(names) == ["demo", "demo", "demo", "own", "site", "taught"]
 
 
 def test_the_data_set_that_stands_for_the_readers_own_has_all_splits(desk: Path) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from tasks import LABEL_INPUTS, SENSORS
 from tasks.classes import ClassMap
 from tasks.data.decoding import read_depth, read_image, read_semantic
 from tasks.data.files import Place
@@ -28,11 +29,10 @@ from tasks.geometry import (
     window_matrix,
     window_rles,
 )
-from tasks.types import Objects, Sample, Target
+from tasks.types import IGNORE, Objects, Sample, Target
 
 MASK_TASKS = ("instances", "keypoints", "pickup")  # tasks that look at masks: OKS divides by their area
 OBJECT_TASKS = ("detection", "instances", "keypoints", "pickup")  # tasks whose target is Objects
-SENSORS = ("depth",)  # what a model may read beside the image (``tasks.base.sensors_of``)
 AHEAD = 32  # images of object storage that are on their way at a time, for each Samples
 _COLUMNS = {"segmentation": "segmentation", "depth": "depth"}
 
@@ -49,7 +49,7 @@ class Decoded:
     objects: Objects | None
     segmentation: Tensor | None  # [H, W] uint8, 255 = ignore
     depth: Tensor | None  # [H, W] float32
-    inputs: Mapping[str, Tensor] = field(default_factory=dict)  # {sensor: [c, H, W]}, shared: do not write to them
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)  # {name: [c, H, W]}, shared: do not write to them
 
     def sample(self, tasks: Sequence[str]) -> Sample:
         """The sample, image in 0..1; a task that has no label is missing. Objects are shared: do not write to them."""
@@ -98,14 +98,18 @@ def decode(
     classes: ClassMap,
     sensors: Sequence[str] = (),
 ) -> Decoded:
-    """What ``read_sample`` reads, in the small form that can be cached. A sensor's depth is 0 where it is not known."""
+    """What ``read_sample`` reads, in the small form that can be cached.
+
+    ``sensors`` are what a model reads beside the image. Depth is 0 where it is not known; the sensor "segmentation" is
+    the label itself, as class + 1, and 0 where nothing is known or the image has none.
+    """
     size = size or record.size
     pixels = read_image(record.uri, base)
     _check_size(record.uri, pixels.shape[:2], record.size)
     if pixels.shape[:2] != size:
         pixels = np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
     segmentation = depth = objects = None
-    if "segmentation" in tasks and record.segmentation is not None:
+    if record.segmentation is not None and ("segmentation" in tasks or "segmentation" in sensors):
         values = read_semantic(record.segmentation, base)
         _check_size(record.segmentation, values.shape, record.size)
         segmentation = torch.from_numpy(class_ids(resize_nearest(values, size), lut, record.segmentation))
@@ -122,7 +126,15 @@ def decode(
             raise ValueError(f"{record.uri}: an object has a bad label: {error}; prepare the data set again") from None
     image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
     inputs = {} if depth is None or "depth" not in sensors else {"depth": depth.nan_to_num(nan=0.0)[None]}
-    return Decoded(record.id, image, objects, segmentation, depth if "depth" in tasks else None, inputs)
+    if "segmentation" in sensors:
+        inputs["segmentation"] = torch.zeros(1, *size) if segmentation is None else _shown(segmentation)
+    targets = (segmentation if "segmentation" in tasks else None, depth if "depth" in tasks else None)
+    return Decoded(record.id, image, objects, *targets, inputs)
+
+
+def _shown(segmentation: Tensor) -> Tensor:
+    """``[1, H, W]`` float32: class + 1, and 0 for what is ignored, as ``tasks.nets.inputs.one_hot`` reads it."""
+    return torch.where(segmentation == IGNORE, 0.0, segmentation.float() + 1)[None]
 
 
 def class_ids(values: NDArray[np.uint8], lut: Sequence[int], where: str) -> NDArray[np.uint8]:
@@ -234,8 +246,9 @@ class Samples:
         cache: Cache | None = None,
         sensors: Sequence[str] = (),
     ) -> None:
-        if unknown := set(sensors) - set(SENSORS):
-            raise ValueError(f"no sensor is called {sorted(unknown)[0]!r}; expected some of {', '.join(SENSORS)}")
+        known = (*SENSORS, *LABEL_INPUTS)
+        if unknown := set(sensors) - set(known):
+            raise ValueError(f"no sensor is called {sorted(unknown)[0]!r}; expected some of {', '.join(known)}")
         self._manifest, self._tasks, self._sensors = manifest, tuple(tasks), tuple(sensors)
         self._rows = np.unique(manifest.rows() if rows is None else rows)
         self._cache = Cache() if cache is None else cache

@@ -27,8 +27,8 @@ from orchestrator import cycle
 from orchestrator.components import Component
 from orchestrator.config import experiment_of
 from orchestrator.pool import Pool
-from orchestrator.store import RunFolder, write_table
-from orchestrator.worker import Worker, shard_path
+from orchestrator.store import RunFolder, shard_path, write_table
+from orchestrator.worker import Worker
 from orchestrator.workers import Bought, ExplainJob, FitJob, Fitted, Scored, ScoreJob, SelectJob, Setup, ranges
 from tasks.classes import ClassMap
 from tasks.data.manifest import NAME, Manifest, write_manifest

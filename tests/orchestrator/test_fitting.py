@@ -175,3 +175,37 @@ def test_nothing_labeled_is_refused(tmp_path: Path) -> None:
             Net(), Equal(), empty, train(), steps=1, seed=0, cycle=0, folder=tmp_path,
             judge=lambda model: (0.0, {}), keep=lambda model, step: None, progress=lambda *a: None,
         )  # fmt: skip
+
+
+def shown(has: list[list[bool]], pseudo: list[list[bool]] | None = None, weight: float = 1.0) -> Data:
+    """Images whose map is an input, too, of a network for segmentation and depth."""
+    ones = torch.ones(1, 8, 8)
+    samples = [
+        Sample(f"i{i}", torch.zeros(3, 8, 8), {"segmentation": ones[0].long(), "depth": ones[0]}, {"depth": ones})
+        for i in range(len(has))
+    ]
+    samples = [Sample(s.id, s.image, s.targets, {**s.inputs, "segmentation": ones}) for s in samples]
+    of = None if pseudo is None else np.array(pseudo)
+    tasks = ("segmentation", "depth")
+    return Data(samples, np.arange(len(has)), np.array(has), tasks, CLASSES, pseudo=of, weight=weight)
+
+
+def test_a_label_is_an_input_only_where_people_gave_it_and_a_sensor_always() -> None:
+    given = shown([[True, True], [False, True], [True, True]], [[False, False], [False, False], [True, False]])
+    found = [given.sample(i) for i in range(3)]
+    assert [float(s.inputs["segmentation"].mean()) for s in found] == [1.0, 0.0, 0.0]
+    assert all(float(s.inputs["depth"].mean()) == 1.0 for s in found)
+    assert [set(s.targets) for s in found] == [{"segmentation", "depth"}, {"depth"}, {"segmentation", "depth"}]
+
+
+def test_pseudo_labels_count_what_they_are_said_to() -> None:
+    has, made = [[True, True]] * 3, [[False, False], [True, False], [True, True]]
+    assert shown(has, made).weights([0, 1]) == {}
+    assert shown(has, weight=0.25).weights([0]) == {}
+    weights = shown(has, made, 0.25).weights([2, 0, 1])
+    assert {task: w.tolist() for task, w in weights.items()} == {"segmentation": [0.25, 1, 0.25], "depth": [0.25, 1, 1]}
+    labeled = {"segmentation": torch.ones(3, dtype=torch.bool)}
+    losses = Losses({"segmentation.ce": torch.tensor([4.0, 4.0, 4.0])}, labeled)
+    assert losses.scaled(weights).values["segmentation.ce"].tolist() == [1, 4, 1]
+    assert float(losses.scaled(weights).means()["segmentation.ce"]) == 2  # of three images, as without weights
+    assert losses.scaled({}) is losses

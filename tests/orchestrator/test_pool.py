@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from orchestrator.pool import HUMAN, Pool, lowest
+from orchestrator.pool import HUMAN, PSEUDO, Pool, lowest
 from orchestrator.workers import ranges
 from tasks.seeding import key_of, uniforms
 
@@ -80,3 +80,33 @@ def test_the_ledger_survives_a_table() -> None:
 def test_ranges_cover_everything_once() -> None:
     assert ranges(7, 3) == [(0, 3), (3, 6), (6, 7)]
     assert ranges(0, 3) == []
+
+
+def test_starts_of_several_tasks_are_nested() -> None:
+    pool = Pool.initial(keys(100), TASKS, {"detection": 10, "segmentation": 40}, seed=3)
+    assert pool.counts() == {"detection": 10, "segmentation": 40}
+    assert bool(np.all(pool.human[pool.human[:, 0], 1]))
+    assert np.array_equal(pool.source[:, 1], Pool.initial(keys(100), TASKS, 40, seed=3).source[:, 1])
+    assert int(pool.labeled.sum()) == 10
+
+
+def test_pseudo_labels_are_trained_on_and_never_counted_paid_for_or_in_the_way() -> None:
+    start = Pool.initial(keys(20), TASKS, {"detection": 10, "segmentation": 4}, seed=0)
+    pool = start.pretend({"segmentation": start.keys}, cycle=1)  # also of those that people labeled
+    assert pool.counts() == start.counts()
+    assert np.array_equal(pool.human, start.human)
+    assert np.array_equal(pool.labeled, start.labeled)
+    assert (int(pool.has[:, 1].sum()), int((pool.source == PSEUDO).sum())) == (20, 16)
+    assert np.array_equal(pool.source[start.human], start.source[start.human])
+    row = int(np.flatnonzero(pool.source[:, 1] == PSEUDO)[0])
+    after = pool.buy({int(pool.keys[row]): ("segmentation",)}, 2)
+    assert (after.source[row, 1], after.cycle[row, 1]) == (HUMAN, 2)
+    assert Pool.of_table(pool.table()).source.tolist() == pool.source.tolist()
+
+
+def test_what_can_be_bought_of_an_image() -> None:
+    pool = Pool.initial(keys(20), TASKS, {"detection": 10, "segmentation": 4}, seed=0)
+    both, one = np.flatnonzero(pool.labeled)[0], np.flatnonzero(pool.human[:, 0] & ~pool.human[:, 1])[0]
+    assert pool.unknown(int(pool.keys[both]), TASKS) == ()
+    assert pool.unknown(int(pool.keys[one]), TASKS) == ("segmentation",)
+    assert pool.buy({int(pool.keys[both]): ()}, 1).counts() == pool.counts()

@@ -116,3 +116,17 @@ def test_label_cost() -> None:
         Depth().label_cost(SegMap(torch.zeros(1, 2, 2)))
     with pytest.raises(ValueError, match="map_seconds is -1"):
         Depth(map_seconds=-1)
+
+
+def test_a_pseudo_label_is_all_metres_or_those_that_the_mirror_image_gives_too() -> None:
+    metres = torch.tensor([[1.0, 2.0, -1.0, 4.0]])
+    found = Depth().pseudo(DepthMap(metres), (1, 4), 0.9)
+    assert found is not None
+    assert torch.equal(found.nan_to_num(nan=0.0), metres.clamp(min=0.0))
+    mirrored = DepthMap(torch.tensor([[4.5, 1.0, 1.9, 1.05]]))  # of the image turned over
+    found = Depth().pseudo(DepthMap(metres), (1, 4), 0.9, mirrored)
+    assert found is not None
+    assert found.nan_to_num(nan=0.0).tolist() == [[1.0, 2.0, 0.0, 0.0]]
+    assert Depth().pseudo(DepthMap(-metres.abs()), (1, 4), 0.0) is None
+    with pytest.raises(ValueError, match=r"depth.pseudo: Tensor; expected a DepthMap"):
+        Depth().pseudo(metres, (1, 4), 0.5)  # type: ignore[arg-type]

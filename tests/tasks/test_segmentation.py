@@ -88,3 +88,21 @@ def test_label_cost() -> None:
     assert Segmentation().label_cost(seg([[0, 1]])) == {"seconds": 1500.0, "pixels": 2.0}
     with pytest.raises(ValueError, match=r"segmentation.label_cost: Detections"):
         task.label_cost(Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0), torch.zeros(0, 1)))
+
+
+def test_a_pseudo_label_is_what_is_sure_and_nothing_else() -> None:
+    """Of two classes with p and 1 - p: above the threshold, not at it."""
+    sure = torch.tensor([[0.95, 0.75, 0.5], [0.05, 0.4, 0.9]])
+    output = SegMap(torch.stack([sure, 1 - sure]).log())
+    found = Segmentation().pseudo(output, (2, 3), 0.5)
+    assert found is not None
+    assert found.tolist() == [[0, 0, IGNORE], [1, 1, 0]]
+    found = Segmentation().pseudo(output, (2, 3), 0.8)
+    assert found is not None
+    assert found.tolist() == [[0, IGNORE, IGNORE], [1, IGNORE, 0]]
+    assert Segmentation().pseudo(output, (2, 3), 0.96) is None
+    larger = Segmentation().pseudo(output, (4, 6), 0.7)
+    assert larger is not None
+    assert (larger.shape, int(larger[0, 0])) == ((4, 6), 0)
+    with pytest.raises(ValueError, match=r"segmentation.pseudo: Tensor; expected a SegMap"):
+        Segmentation().pseudo(sure, (2, 3), 0.5)  # type: ignore[arg-type]

@@ -184,3 +184,19 @@ def test_threads_may_share_samples(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_the_label_as_an_input_is_class_plus_one_and_nothing_where_it_is_not_known(tmp_path: Path) -> None:
+    record = scene(tmp_path)
+    found = decode(record, tmp_path, (8, 16), LUT, ("depth",), CLASSES, ("segmentation",))
+    shown = found.inputs["segmentation"]
+    assert (shown.dtype, shown.shape) == (torch.float32, (1, 8, 16))
+    assert "segmentation" not in found.sample(("depth",)).targets
+    assert found.segmentation is None
+    both = decode(record, tmp_path, (8, 16), LUT, ("segmentation",), CLASSES, ("segmentation",))
+    truth = both.sample(("segmentation",)).targets["segmentation"]
+    assert isinstance(truth, torch.Tensor)
+    assert torch.equal(shown[0], torch.where(truth == 255, 0, truth + 1).float())
+    assert both.nbytes > found.nbytes - 8 * 16 * 4
+    none = decode(replace(record, segmentation=None), tmp_path, None, LUT, (), CLASSES, ("segmentation",))
+    assert torch.equal(none.inputs["segmentation"], torch.zeros(1, 16, 32))
