@@ -67,7 +67,7 @@ def fit(examples: Examples, seeds: Sequence[int], role: str, training: Training,
     count, inputs = examples.inputs.shape[1:]
     rngs = [rng_of("toy", role, seed) for seed in seeds]
     networks = Networks((inputs, *training.hidden, examples.targets.shape[2]), training.activation, rngs)
-    optimizer = torch.optim.Adam(networks.parameters(), lr=training.rate)
+    optimizer = torch.optim.Adam(networks.parameters(), lr=training.rate, fused=True)
     known = torch.ones_like(examples.targets) if examples.known is None else examples.known.float()
     rows = torch.arange(len(seeds))[:, None]
     for _, chosen in zip(range(steps), _batches(rngs, count, min(training.batch, count)), strict=False):

@@ -2,9 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 from scipy import stats
 
 from orchestrator.studies.affinity import Gain, condition, gain_over
+from orchestrator.studies.toy import f1, f2
+from orchestrator.studies.toy_networks import Examples, Networks, Training, answers, fit
+from tasks.seeding import rng_of
 from tests.orchestrator.test_curves import curve
 
 
@@ -72,3 +77,57 @@ def test_seeds_without_a_figure_do_not_count() -> None:
 )
 def test_verdicts(there: Gain | None, back: Gain | None, said: str) -> None:
     assert condition("A", "B", there, back) == said
+
+
+@pytest.mark.slow
+def test_tasks_that_share_what_is_hidden_help_each_other_and_an_independent_one_does_not() -> None:
+    """f1 and f2 of the toy example, of one hidden direction of eight inputs; and f2 of another direction.
+
+    64 labels do not tell the direction, but they tell how f2 hangs on f1. All networks are trained for equally many
+    steps. (Of z itself, as in the paper, 160 labels tell each function alone, and nothing is left to help with.)
+    """
+    seeds = tuple(range(8))
+    inputs = np.stack([rng_of("x", seed).normal(0, 1, (1280, 8)) for seed in seeds])
+    tasks = {"f1": f1(_hidden(inputs, "u")), "f2": f2(_hidden(inputs, "u")), "other": f2(_hidden(inputs, "v"))}
+    words = {}
+    for helper, task in (("f1", "f2"), ("f2", "f1"), ("other", "f1"), ("f1", "other")):
+        plain, student, control = _errors(seeds, inputs, tasks[helper], tasks[task])
+        found = gain_over(curve(student), curve(plain, arm="plain"), rises=False)
+        over = gain_over(curve(student), curve(control, arm="control"), rises=False)
+        assert found is not None
+        assert over is not None
+        words[helper, task] = found.word
+        if "other" not in (helper, task):
+            assert over.word == "helps", "it is more than pseudo-labels as such do"
+        else:
+            assert found.interval[0] < 0 < found.interval[1]
+    assert list(words.values()) == ["helps", "helps", "not shown", "not shown"]
+
+
+def _hidden(inputs: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+    """``[S, N]`` in 0..1: where the inputs lie along one direction of each seed."""
+    ways = np.stack([rng_of(name, seed).normal(0, 1, inputs.shape[2]) for seed in range(len(inputs))])
+    along = np.einsum("snd,sd->sn", inputs, ways / np.linalg.norm(ways, axis=1, keepdims=True))
+    return np.asarray(1 / (1 + np.exp(-2 * along)))
+
+
+def _errors(
+    seeds: tuple[int, ...], inputs: NDArray[np.float64], helper: NDArray[np.float64], task: NDArray[np.float64]
+) -> list[list[list[float]]]:
+    """On the second half of the examples, ``[S, 1]`` each: without a teacher, of the student, of the control."""
+    training, few, half = Training("relu", (32, 32), rate=2e-3), 64, inputs.shape[1] // 2
+    x = torch.from_numpy(inputs).float()
+    shown, y = (
+        torch.from_numpy((v - v.mean(1)[:, None]) / v.std(1)[:, None]).float()[..., None] for v in (helper, task)
+    )
+
+    def trained(role: str, x: torch.Tensor, y: torch.Tensor) -> Networks:
+        return fit(Examples(x, y), seeds, role, training, 300)
+
+    def taught(seen: torch.Tensor) -> Networks:
+        given = answers(trained("teacher", seen[:, :few], y[:, :few]), seen[:, :half])
+        return trained("student", x[:, :half], torch.cat([y[:, :few], given[:, few:]], 1))
+
+    networks = [trained("student", x[:, :few], y[:, :few]), taught(torch.cat([x, shown], 2)), taught(x)]
+    squares = [(answers(one, x[:, half:]) - y[:, half:]).square() for one in networks]
+    return [square.mean(1).double().tolist() for square in squares]

@@ -29,8 +29,6 @@ def test_the_page_is_whole(tmp_path: Path) -> None:
         "ps over ps-blind",
     ):
         assert words in page.text, words
-    write_affinity(runs, tmp_path / "again.html")
-    assert Page(tmp_path / "again.html").source == page.source
 
 
 def test_sentences_say_what_is_shown(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def test_each_arm_stands_beside_the_truth(run: Path, tmp_path: Path) -> None:
     assert side_by_side(run, Wish(("random", "boxmask"), 3), out) == 3
     page = Page(out)
     assert page.scripts == 0
-    assert len(page.pictures) == 3 * 4
+    assert len(page.pictures) == 3 * 4, "image, truth and two arms"
     captions = [str(one["alt"]).partition(": ")[2] for one in page.pictures[:4]]
     assert captions[:2] == ["image", "truth"]
     assert captions[2].startswith("random: mIoU ")
@@ -32,7 +32,7 @@ def test_each_arm_stands_beside_the_truth(run: Path, tmp_path: Path) -> None:
     assert all(str(one["src"]).startswith("data:image/jpeg") for one in page.pictures)
     assert "of the split “test”" in page.text
     other = tmp_path / "other.html"
-    side_by_side(run, Wish(("random", "boxmask"), 3, draw=1), other)
+    side_by_side(run, Wish(("random", "boxmask"), 3, draw=3), other)
     assert Page(other).pictures != page.pictures
 
 
