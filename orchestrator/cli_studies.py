@@ -64,7 +64,7 @@ def affinity(
     pages.write_affinity(found, target)
     for one in found:
         out.print(pages.terminal_table(one))
-        for said in pages.verdicts(one):
+        for said in (*pages.verdicts(one), *one.notes, *one.wanted):
             say(said)
     say(f"page: {target}")
 

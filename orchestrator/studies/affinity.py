@@ -73,7 +73,8 @@ def gain_over(arm: Curve, other: Curve, rises: bool) -> Gain | None:
 
 def condition(one: str, other: str, there: Gain | None, back: Gain | None) -> str:
     """The verdict on two tasks; ``there``: what ``other`` gains by ``one``, ``back``: the reverse; None = not tried."""
-    words = {(one, other): there and there.word, (other, one): back and back.word}
+    gains = {(one, other): there, (other, one): back}
+    words = {pair: None if gain is None else gain.word for pair, gain in gains.items()}
     helpful = [pair for pair, word in words.items() if word == "helps"]
     tried = [pair for pair, word in words.items() if word is not None]
     if not tried:

@@ -52,11 +52,11 @@ def write_affinity(found: Sequence[Affinity], out: Place) -> None:
 def terminal_table(found: Affinity) -> Table:
     """Every effect of a run: the gain, and what it must be compared with."""
     table = plain_table(
-        f"{found.name}: gains of students over the same network without a teacher", "\n".join(found.wanted),
+        f"{found.name}: gains of students over the same network without a teacher", "",
         "helper to task", "gain", "95 %", "", "control's gain", "over control", "shown itself",
     )  # fmt: skip
     for one in found.effects:
-        others = [percent(g.mean) if g else NOTHING for g in (one.control_gain, one.over_control, one.alone_gain)]
+        others = [percent(g.mean) if g else NOTHING for g in (one.control, one.over_control, one.alone)]
         gain = (percent(one.gain.mean), _between(*one.gain.interval), one.gain.word) if one.gain else (NOTHING,) * 3
         table.add_row(f"{one.helper} to {one.task}", *gain, *others)
     return table
@@ -75,25 +75,25 @@ def verdicts(found: Affinity) -> list[str]:
 
 def sentence(effect: Effect) -> str:
     """What was found of one effect, in plain words."""
-    figure = name_of(effect.metric)
+    figure, gain, over = name_of(effect.metric), effect.gain, effect.over_control
     said = [f"{effect.helper} to {effect.task}:"]
-    if effect.gain:
-        said.append(f"{effect.student} gains {_told(effect.gain)} in {figure} over {effect.baseline}.")
+    if gain:
+        said.append(f"{effect.student} gains {_told(gain)} in {figure} over {gain.pair.baseline}.")
     else:
-        said.append(f"{effect.student} has no arm to be compared with." if effect.student else "no student was tried.")
-    if effect.gain and effect.over_control:
-        over = f"over {effect.control}, whose teacher was shown the image alone, it gains {_told(effect.over_control)}"
-        if effect.gain.word == "helps" and effect.over_control.word != "helps":
-            said.append(f"But {over}: what helped may be pseudo-labels as such, and not {effect.helper}.")
+        said.append(f"{effect.student} has no baseline." if effect.student else "no student was tried.")
+    if gain and over:
+        told = f"over {over.pair.baseline}, whose teacher was shown the image alone, it gains {_told(over)}"
+        if gain.word == "helps" and over.word != "helps":
+            said.append(f"But {told}: what helped may be pseudo-labels as such, and not {effect.helper}.")
         else:
-            said.append(f"{over[:1].upper()}{over[1:]}.")
-    elif effect.gain:
+            said.append(f"{told[:1].upper()}{told[1:]}.")
+    elif gain:
         said.append(
             f"There is no control, so this may be the work of pseudo-labels as such, and not of {effect.helper}."
         )
-    if effect.alone_gain:
-        told = _told(effect.alone_gain)
-        said.append(f"A network that is shown {effect.helper} itself ({effect.alone}) gains {told} in {figure}.")
+    if alone := effect.alone:
+        arms = f"{alone.pair.arm}, beside {alone.pair.baseline}"
+        said.append(f"A network that is shown {effect.helper} itself ({arms}) gains {_told(alone)} in {figure}.")
     return " ".join(said)
 
 
@@ -125,27 +125,23 @@ def matrix(found: Affinity) -> list[tuple[str, list[tuple[str, str]]]]:
 
 def rows(found: Affinity) -> list[Row]:
     """Every gain with its spread, intervals and dots; all dots of a run on one scale."""
-    gains = [g for e in found.effects for g in (e.gain, e.control_gain, e.over_control, e.alone_gain) if g]
-    span = max((float(abs(gain.values).max()) for gain in gains), default=0.0) or 1.0
-    looks = styles([e.student or e.alone for e in found.effects], None)
+    span = max((float(abs(gain.values).max()) for one in found.effects for gain in one.gains), default=0.0) or 1.0
+    looks = styles([f"{one.helper} {one.task} {one.student}" for one in found.effects], None)
     table = []
-    for e in found.effects:
-        look, what = looks[e.student or e.alone], f"{e.helper} to {e.task} ({name_of(e.metric)})"
-        for words, who, gain in (
-            (what, f"{e.student} over {e.baseline}", e.gain),
-            ("control", f"{e.control} over {e.baseline}", e.control_gain),
-            ("over the control", f"{e.student} over {e.control}", e.over_control),
-            ("shown itself", f"{e.alone} over {e.baseline}", e.alone_gain),
-        ):
+    for one, look in zip(found.effects, looks.values(), strict=True):
+        what = f"{one.helper} to {one.task} ({name_of(one.metric)})"
+        beside = ((one.control, "control"), (one.over_control, "over the control"), (one.alone, "shown itself"))
+        for gain, words in ((one.gain, ""), *beside):
             if gain:
-                name = words if gain is e.gain or e.gain else f"{what}: {words}"
-                table.append(_row(name, who, gain, look, span, gain is e.gain))
+                name = words if one.gain and words else ": ".join(filter(None, (what, words)))
+                table.append(_row(name, gain, look, span, gain is one.gain))
     return table
 
 
-def _row(what: str, who: str, gain: Gain, look: Style, span: float, is_main: bool) -> Row:
+def _row(what: str, gain: Gain, look: Style, span: float, is_main: bool) -> Row:
     return Row(
-        what, who, percent(gain.mean), percent(gain.sd).lstrip("+"), _between(*gain.interval),
+        what, f"{gain.pair.arm} over {gain.pair.baseline}", percent(gain.mean), percent(gain.sd).lstrip("+"),
+        _between(*gain.interval),
         _between(*gain.resampled), str(len(gain.values)), gain.word, Markup(strip_svg(gain.pair, look, span, 1.0)),
         is_main,
     )  # fmt: skip

@@ -1,13 +1,14 @@
 """What a run folder says of its tasks: students with and without help, controls beside them, and what is missing."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 from orchestrator.config import COMPONENTS, put
 from orchestrator.curves import Curve, Missing, Results
 from orchestrator.errors import ConfigError, RunError
-from orchestrator.store import canonical, differences
+from orchestrator.store import differences
 from orchestrator.studies.affinity import Gain, gain_over
 from tasks.data.files import Place
 
@@ -16,23 +17,25 @@ SAME = ("active", "tasks", "train.steps", "train.first_steps")  # what arms that
 
 @dataclass(frozen=True, eq=False)
 class Effect:
-    """What one or several helpers do for a task; a gain that was not tried is None."""
+    """What one or several helpers do for a task. Each gain names its arms; None = it was not tried."""
 
     helpers: tuple[str, ...]  # what the teacher was shown beside the image
     task: str  # whose labels it gave
     metric: str
     student: str = ""
-    baseline: str = ""  # the same without a teacher
-    gain: Gain | None = None  # of the student over the baseline
-    control: str = ""  # a student whose teacher was shown the image alone
-    control_gain: Gain | None = None  # of that one over the baseline
+    gain: Gain | None = None  # of the student over the same without a teacher
+    control: Gain | None = None  # of a student whose teacher was shown the image alone, over the same without one
     over_control: Gain | None = None  # of the student over that one
-    alone: str = ""  # an arm that is shown the helpers itself
-    alone_gain: Gain | None = None  # of that one over the baseline: the cheap guess
+    alone: Gain | None = None  # of a network that is shown the helpers itself over one that is not: the cheap guess
 
     @property
     def helper(self) -> str:
         return " + ".join(self.helpers)
+
+    @property
+    def gains(self) -> list[Gain]:
+        """All that were tried."""
+        return [one for one in (self.gain, self.control, self.over_control, self.alone) if one is not None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,15 +58,14 @@ class Affinity:
 @dataclass(frozen=True, eq=False)
 class _Arm:
     name: str
-    settings: Mapping[str, Any]  # the whole experiment as this arm runs it, without its teacher
+    settings: Mapping[str, Any]  # the whole experiment as this arm runs it; of its teacher how it teaches
     inputs: tuple[str, ...]  # what its network is shown beside the image
-    pupil_of: tuple[str, tuple[str, ...]] | None  # the task that a teacher labels, and what this one is shown
+    taught: tuple[str, ...] = ()  # the tasks that a teacher labels for it; () = it has none
+    helpers: tuple[str, ...] = ()  # what that teacher is shown beyond its own inputs
 
     def comparable(self, other: "_Arm") -> bool:
-        """Whether both have the same labels, tasks, steps and inputs."""
-        return self.inputs == other.inputs and all(
-            canonical(_at(self.settings, path)) == canonical(_at(other.settings, path)) for path in SAME
-        )
+        """Whether both have the same labels, tasks and steps."""
+        return all(_at(self.settings, path) == _at(other.settings, path) for path in SAME)
 
 
 def affinity_of(folder: Place) -> Affinity:
@@ -88,18 +90,18 @@ class _Reader:
         self.arms = [self._arm(name, changes or {}) for name, changes in (planned or {}).items()]
 
     def affinity(self) -> Affinity:
-        effects = [*self._students(), *self._shown_alone()]
+        effects = list(self._students())
+        effects += self._guesses({(one.helpers, one.task) for one in effects})
         if not effects:
             raise RunError(self._nothing())
         tasks = tuple(self.metrics)
-        tried = {(one.helpers, one.task) for one in effects if one.gain is not None}
-        for a in tasks:
-            for b in tasks:
-                if a != b and ((a,), b) not in tried:
-                    self.wanted.append(
-                        f"{a} to {b}: no finished arm has a teacher of {b} that is shown {a}; it would be an arm with "
-                        f"teacher: {{task: {b}, inputs: [rgb, {a}]}}."
-                    )
+        tried = {(one.helpers, one.task) for one in effects if one.student}
+        for a, b in permutations(tasks, 2):
+            if ((a,), b) not in tried:
+                self.wanted.append(
+                    f"{a} to {b}: no finished arm has a teacher of {b} that is shown {a}; it would be an arm with "
+                    f"teacher: {{task: {b}, inputs: [rgb, {a}]}}."
+                )
         return Affinity(
             self.results.name, tasks, tuple(effects), tuple(dict.fromkeys(self.wanted)),
             tuple(dict.fromkeys(self.notes)), tuple(self.results.missing),
@@ -125,72 +127,70 @@ class _Reader:
             except ConfigError as error:
                 raise RunError(f"{self.results.folder}: experiment.yaml: {error}") from error
         tree |= {key: {"name": tree[key]} for key in COMPONENTS if isinstance(tree.get(key), str)}
-        teacher, shown = tree.pop("teacher", None), _beside_rgb(_at(tree, "model.inputs"))
-        return _Arm(str(name), tree, shown, self._pupil(str(name), teacher, shown))
-
-    def _pupil(self, name: str, teacher: Any, shown: tuple[str, ...]) -> tuple[str, tuple[str, ...]] | None:
-        """The task that an arm's teacher labels, and what that one is shown beyond the arm itself."""
-        if teacher is None:
-            return None
-        task, inputs = (teacher.get(key) for key in ("task", "inputs")) if isinstance(teacher, Mapping) else ("", ())
-        if task not in self.metrics:
-            self.notes.append(f"{name}: its teacher's task is {task!r}, and the run has no figures of that: left out.")
-            return "", ()
-        return str(task), tuple(one for one in _beside_rgb(inputs) if one not in shown)
+        tree["active"] = _with_each_start(tree.get("active"), tree.get("tasks"))
+        shown, teacher = _beside_rgb(_at(tree, "model.inputs")), tree.pop("teacher", None)
+        if not isinstance(teacher, Mapping):
+            return _Arm(str(name), tree, shown)
+        tree["teacher"] = {key: value for key, value in teacher.items() if key not in ("task", "inputs", "model")}
+        task = teacher.get("task")
+        tasks = tuple(map(str, task if isinstance(task, list | tuple) else [task]))
+        if unknown := [one for one in tasks if one not in self.metrics]:
+            self.notes.append(f"{name}: its teacher labels {unknown[0]}, of which the run has no figures: left out.")
+        helpers = tuple(one for one in _beside_rgb(teacher.get("inputs")) if one not in shown)
+        return _Arm(str(name), tree, shown, tasks, helpers)
 
     # ---- effects ----
 
     def _students(self) -> Iterable[Effect]:
         for arm in self.arms:
-            if arm.pupil_of is None or not arm.pupil_of[1]:
-                continue
-            task, helpers = arm.pupil_of
-            own = self.curves[task].get(arm.name)
-            if own is None:
-                continue  # it is among those that are missing
-            base = self._nearest(arm, (one for one in self.arms if one.pupil_of is None), task, "without a teacher")
-            control = self._nearest(
-                arm, (one for one in self.arms if one.pupil_of == (task, ())), task,
-                f"with teacher: {{task: {task}, inputs: [rgb]}}",
-            )  # fmt: skip
-            alone = self._alone(arm, helpers, task)
-            yield Effect(
-                helpers, task, self.metrics[task], arm.name, _name(base), self._gain(task, own, base), _name(control),
-                self._gain(task, control, base), self._gain(task, own, control), _name(alone),
-                self._gain(task, alone, base),
-            )  # fmt: skip
-
-    def _alone(self, arm: _Arm, helpers: tuple[str, ...], task: str) -> Curve | None:
-        """A network that is shown the helpers itself, and is else like the arm."""
-        seeing = (
-            _Arm(one.name, one.settings, arm.inputs, None)
-            for one in self.arms
-            if one.pupil_of is None and one.inputs == tuple(sorted({*arm.inputs, *helpers})) != arm.inputs
-        )
-        return self._nearest(arm, seeing, task, "", ("model",))
-
-    def _shown_alone(self) -> Iterable[Effect]:
-        """Where there is no student: networks that are shown a helper, beside those that are not."""
-        students = {(one.pupil_of[1], one.pupil_of[0]) for one in self.arms if one.pupil_of is not None}
-        for arm in self.arms:
-            for task in self.metrics if arm.pupil_of is None and arm.inputs else ():
-                if task in arm.inputs or (arm.inputs, task) in students or arm.name not in self.curves[task]:
-                    continue
-                plain = _Arm(arm.name, arm.settings, (), None)
-                base = self._nearest(
-                    plain, (one for one in self.arms if one.pupil_of is None), task, "that is shown the image alone",
-                    ("model",),
+            for task in arm.taught if arm.helpers else ():
+                own = self.curves.get(task, {}).get(arm.name)
+                if own is None:
+                    continue  # not finished, which is told, or without figures
+                like = [one for one in self.arms if one.inputs == arm.inputs]
+                plain = (one for one in like if not one.taught)
+                base = self._nearest(arm, plain, task, "without a teacher", "teacher")
+                blind = (one for one in like if one.taught == arm.taught and not one.helpers)
+                control = self._nearest(arm, blind, task, f"with teacher: {{task: {task}, inputs: [rgb]}}")
+                yield Effect(
+                    arm.helpers, task, self.metrics[task], arm.name, self._gain(task, own, base),
+                    self._gain(task, control, base), self._gain(task, own, control),
+                    self._alone(arm, arm.helpers, task),
                 )  # fmt: skip
-                gain = self._gain(task, self.curves[task][arm.name], base)
-                if gain is not None:
-                    yield Effect(
-                        arm.inputs, task, self.metrics[task], baseline=_name(base), alone=arm.name, alone_gain=gain
-                    )
 
-    def _nearest(
-        self, arm: _Arm, others: Iterable[_Arm], task: str, kind: str, apart: Sequence[str] = ()
-    ) -> Curve | None:
-        """The figures of the comparable arm whose settings differ least; what is missing or differs is noted."""
+    def _guesses(self, known: Collection[tuple[tuple[str, ...], str]]) -> Iterable[Effect]:
+        """Where there is no student: what networks gain that are shown a helper themselves."""
+        for arm in self.arms:
+            for task in self.metrics if arm.inputs and not arm.taught else ():
+                if (arm.inputs, task) in known:
+                    continue
+                plain = _Arm(arm.name, arm.settings, ())
+                if gain := self._alone(plain, arm.inputs, task):
+                    known = {*known, (arm.inputs, task)}
+                    yield Effect(arm.inputs, task, self.metrics[task], alone=gain)
+
+    def _alone(self, arm: _Arm, helpers: tuple[str, ...], task: str) -> Gain | None:
+        """The gain of a network that is shown the helpers itself, over one like the arm that has no teacher either.
+
+        Its labels may be others than the arm's, but the two that are compared have the same ones.
+        """
+        shown = tuple(sorted({*arm.inputs, *helpers}))
+        for one in self.arms:
+            own = self.curves[task].get(one.name)
+            if one.taught or one.inputs != shown or task in shown or own is None:
+                continue
+            if _at(one.settings, "tasks") != _at(arm.settings, "tasks"):
+                continue
+            plain = (other for other in self.arms if not other.taught and other.inputs == arm.inputs)
+            if gain := self._gain(task, own, self._nearest(one, plain, task, "", "model")):
+                return gain
+        return None
+
+    def _nearest(self, arm: _Arm, others: Iterable[_Arm], task: str, kind: str, *apart: str) -> Curve | None:
+        """The figures of the comparable arm whose settings differ least; what is missing or differs is noted.
+
+        ``kind`` says in words what is looked for, "" where nobody misses it; ``apart``: sections that may differ.
+        """
         found = []
         ignored = (*apart, *(["strategy"] if _at(arm.settings, "active.cycles") == 0 else []))  # nothing is bought
         for one in others:
@@ -217,13 +217,15 @@ class _Reader:
         return gain_over(arm, other, reference.higher_is_better.get(self.metrics[task], True))
 
 
-def _name(curve: Curve | None) -> str:
-    return "" if curve is None else curve.arm
-
-
 def _beside_rgb(inputs: Any) -> tuple[str, ...]:
     listed = inputs if isinstance(inputs, list | tuple) else ()
     return tuple(sorted({str(name) for name in listed} - {"rgb"}))
+
+
+def _with_each_start(active: Any, tasks: Any) -> Any:
+    """The section with a number of first labels for each task, where it has one for all."""
+    initial = _at(active, "initial")
+    return {**active, "initial": dict.fromkeys(tasks or (), initial)} if isinstance(initial, int | float) else active
 
 
 def _at(tree: Any, path: str) -> Any:

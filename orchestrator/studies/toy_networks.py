@@ -91,4 +91,5 @@ def _batches(rngs: Sequence[np.random.Generator], count: int, batch: int) -> Ite
     """Endlessly ``[S, batch]``: which examples each seed looks at next."""
     while True:
         order = torch.from_numpy(np.stack([rng.permutation(count) for rng in rngs]))
-        yield from order[:, : count - count % batch].split(batch, 1)
+        for start in range(0, count - batch + 1, batch):
+            yield order[:, start : start + batch]

@@ -36,7 +36,7 @@ def test_sentences_say_what_is_shown(tmp_path: Path) -> None:
     first, second = (sentence(one) for one in affinity.effects)
     assert first.startswith("depth to segmentation: ps gains +")
     assert "in mIoU over plain. Over ps-blind, whose teacher was shown the image alone, it gains +" in first
-    assert "A network that is shown depth itself (mm) gains +" in first
+    assert "A network that is shown depth itself (mm, beside plain) gains +" in first
     assert "But over pd-blind" in second
     assert second.endswith("what helped may be pseudo-labels as such, and not segmentation.")
     alone = affinity_of(write_fake_affinity(tmp_path / "one", arms={"plain": {}, "ps": ARMS["ps"]}, seeds=[0]))
@@ -68,13 +68,14 @@ def test_names_from_outside_are_escaped(tmp_path: Path) -> None:
 
 
 def test_as_it_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    write_fake_affinity(tmp_path / "tasks")
+    write_fake_affinity(tmp_path / "tasks", arms={name: own for name, own in ARMS.items() if name != "pd-blind"})
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
         main(["study", "affinity", "tasks", "tasks"])
     assert end.value.code == 0
     told = capsys.readouterr().out
     assert told.count("(Condition 1).") == 1
+    assert "no finished arm with teacher: {task: depth, inputs: [rgb]} has the same labels" in told
     assert told.rstrip().endswith("page: affinity.html")
     with pytest.raises(SystemExit) as end:
         main(["study", "affinity", "nothing", "--out", "other.html"])

@@ -22,12 +22,14 @@ def test_students_controls_and_those_who_are_shown_it_themselves(tmp_path: Path)
     assert (affinity.name, affinity.tasks) == ("tasks", ("segmentation", "depth"))
     one, other = affinity.effects
     assert (one.helpers, one.task, one.metric) == (("depth",), "segmentation", "segmentation.miou")
-    assert (one.student, one.baseline, one.control, one.alone) == ("ps", "plain", "ps-blind", "mm")
-    means = [g.mean for g in (one.gain, one.control_gain, one.over_control, one.alone_gain) if g]
+    pairs = [(g.pair.arm, g.pair.baseline) for g in one.gains]
+    assert pairs == [("ps", "plain"), ("ps-blind", "plain"), ("ps", "ps-blind"), ("mm", "plain")]
+    means = [g.mean for g in one.gains]
     assert means == pytest.approx([0.10, 0.02, 1.10 / 1.02 - 1, 0.20], abs=0.01)
-    assert (other.helpers, other.task, other.control, other.alone) == (("segmentation",), "depth", "pd-blind", "")
+    assert (other.helpers, other.task, other.student, other.alone) == (("segmentation",), "depth", "pd", None)
     assert other.gain is not None
     assert other.over_control is not None
+    assert other.over_control.pair.baseline == "pd-blind"
     assert other.gain.mean == pytest.approx(0.10, abs=0.01), "an error that falls is a gain"
     assert (other.gain.word, other.over_control.word) == ("helps", "not shown")
     assert affinity.effect("depth", "segmentation") is one
@@ -54,7 +56,7 @@ def test_arms_that_are_missing_are_named_and_not_invented(tmp_path: Path) -> Non
     affinity = found(tmp_path, **without("ps-blind", "pd", "pd-blind"))
     (effect,) = affinity.effects
     assert effect.gain is not None
-    assert (effect.control, effect.control_gain, effect.over_control) == ("", None, None)
+    assert (effect.control, effect.over_control) == (None, None)
     assert affinity.wanted == (
         "ps (segmentation): no finished arm with teacher: {task: segmentation, inputs: [rgb]} has the same labels, "
         "tasks, steps and inputs; it would be an arm with teacher: {task: segmentation, inputs: [rgb]}, and else like "
@@ -69,18 +71,26 @@ def test_a_baseline_with_other_labels_steps_or_inputs_is_none(tmp_path: Path, ot
     affinity = found(tmp_path, arms={**ARMS, "plain": other})
     effect = affinity.effect("depth", "segmentation")
     assert effect is not None
-    assert (effect.baseline, effect.gain) == ("", None)
+    assert effect.gain is None
     assert effect.over_control is not None
     assert any("no finished arm without a teacher has the same labels" in one for one in affinity.wanted)
+
+
+def test_one_number_of_first_labels_is_one_for_each_task(tmp_path: Path) -> None:
+    each = {"active.initial": {"segmentation": 50, "depth": 50}}
+    arms = {"plain": {"active.initial": 50}, "ps": {**ARMS["ps"], **each}}
+    (effect,) = found(tmp_path, arms=arms).effects
+    assert effect.gain is not None
+    assert effect.gain.pair.baseline == "plain"
 
 
 def test_the_arm_that_differs_least_is_the_baseline(tmp_path: Path) -> None:
     arms = {"other": {"weighting": "kendall"}, **ARMS, "random": {"strategy": "random"}}
     affinity = found(tmp_path, arms=arms, factors={**FACTORS, "other": (2, 2), "random": (1, 1)})
-    assert {one.baseline for one in affinity.effects} == {"plain"}
+    assert {one.gain.pair.baseline for one in affinity.effects if one.gain} == {"plain"}
     only = {"other": {"weighting": "kendall"}, "ps": ARMS["ps"]}
     affinity = found(tmp_path / "b", arms=only, factors={**FACTORS, "other": (1, 1)})
-    assert affinity.effects[0].baseline == "other"
+    assert [one.pair.baseline for one in affinity.effects[0].gains] == ["other"]
     assert 'ps and other differ in more than help: weighting: nothing -> {"name":"kendall"}.' in affinity.notes
 
 
@@ -90,7 +100,9 @@ def test_a_teacher_of_the_whole_run_and_an_arm_without(tmp_path: Path) -> None:
     path, teacher = folder / "experiment.yaml", "teacher: {task: segmentation, inputs: [rgb, depth]}\n"
     path.write_text(path.read_text().replace("teacher: null\narms", f"{teacher}arms"))
     (effect,) = affinity_of(folder).effects
-    assert (effect.student, effect.baseline, effect.control) == ("ps", "plain", "ps-blind")
+    assert [(g.pair.arm, g.pair.baseline) for g in effect.gains] == [
+        *(("ps", "plain"), ("ps-blind", "plain"), ("ps", "ps-blind")),
+    ]
 
 
 def test_more_than_two_tasks_and_several_helpers(tmp_path: Path) -> None:
@@ -116,9 +128,30 @@ def test_more_than_two_tasks_and_several_helpers(tmp_path: Path) -> None:
 
 def test_a_network_that_is_shown_the_helper_is_a_guess(tmp_path: Path) -> None:
     (effect,) = found(tmp_path, **without("ps", "ps-blind", "pd", "pd-blind")).effects
-    assert (effect.student, effect.baseline, effect.alone, effect.task) == ("", "plain", "mm", "segmentation")
-    assert effect.alone_gain is not None
-    assert effect.alone_gain.mean == pytest.approx(0.2, abs=0.01)
+    assert (effect.student, effect.gain, effect.task) == ("", None, "segmentation")
+    assert effect.alone is not None
+    assert (effect.alone.pair.arm, effect.alone.pair.baseline) == ("mm", "plain")
+    assert effect.alone.mean == pytest.approx(0.2, abs=0.01)
+
+
+def test_the_rows_of_the_paper(tmp_path: Path) -> None:
+    """Students have more labels of the helper than the networks that are shown it; each has its own baseline."""
+    more: dict[str, dict[str, object]] = {"active.initial": {"depth": 1000}}
+    arms: dict[str, dict[str, object]] = {
+        "umst-s": {"tasks": ["segmentation"]},
+        "mmst": {"tasks": ["segmentation"], "model.inputs": ["rgb", "depth"]},
+        "ummt": {},
+        "ummt-d": {**more},
+        "mmmt-d": {"model.inputs": ["rgb", "depth"]},
+        "ummt-ps": {**more, "teacher": {"task": ["segmentation"], "inputs": ["rgb", "depth"]}},
+        "control": {**more, "teacher": {"task": "segmentation", "inputs": ["rgb"]}},
+    }
+    affinity = found(tmp_path, arms=arms, factors=dict.fromkeys(arms, (1.0, 1.0)))
+    (effect,) = affinity.effects
+    assert [(g.pair.arm, g.pair.baseline) for g in effect.gains] == [
+        *(("ummt-ps", "ummt-d"), ("control", "ummt-d"), ("ummt-ps", "control"), ("mmmt-d", "ummt")),
+    ]
+    assert affinity.notes == ()
 
 
 def test_the_last_cycle_counts_and_lost_trials_are_told(tmp_path: Path) -> None:
