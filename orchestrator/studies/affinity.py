@@ -72,13 +72,13 @@ def gain_over(arm: Curve, other: Curve, rises: bool) -> Gain | None:
 
 
 def condition(one: str, other: str, there: Gain | None, back: Gain | None) -> str:
-    """The verdict on two tasks; ``there``: what ``other`` gains by ``one``, ``back``: the reverse; None = not tried."""
+    """The verdict on two tasks; ``there``: what ``other`` gains by ``one``, ``back``: the reverse; None = not known."""
     gains = {(one, other): there, (other, one): back}
     words = {pair: None if gain is None else gain.word for pair, gain in gains.items()}
     helpful = [pair for pair, word in words.items() if word == "helps"]
     tried = [pair for pair, word in words.items() if word is not None]
     if not tried:
-        return f"{one} and {other}: neither direction was tried."
+        return f"{one} and {other}: neither direction is known."
     if len(helpful) == 2:
         return f"{one} and {other} help each other (Condition 1)."
     number = "2" if helpful else "3"
@@ -90,5 +90,5 @@ def condition(one: str, other: str, there: Gain | None, back: Gain | None) -> st
 
 def _direction(a: str, b: str, word: Word | None) -> str:
     if word is None:
-        return f"whether {a} helps {b} was not tried"
+        return f"whether {a} helps {b} is not known"
     return f"that {a} helps {b} is not shown" if word == "not shown" else f"{a} {word} {b}"

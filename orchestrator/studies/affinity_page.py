@@ -116,7 +116,7 @@ def matrix(found: Affinity) -> list[tuple[str, list[tuple[str, str]]]]:
             if helper == task:
                 cells.append(("", ""))
             elif not mine or mine[0].gain is None:
-                cells.append((NOTHING, "not tried"))
+                cells.append((NOTHING, "not known"))
             else:
                 cells.append((percent(mine[0].gain.mean), mine[0].gain.word))
         table.append((helper, cells))

@@ -75,7 +75,7 @@ def side_by_side(folder: Place, wish: Wish, out: Place, told: Told = lambda *_: 
     page = template("side_by_side.html").render(
         version=__version__, title=str(experiment.get("name") or folder.name), arms=wish.arms, split=split, seed=seed,
         frames=[{"id": id, "lines": table.lines(row)} for id, row in zip(names, rows, strict=True)],
-        columns=2 + len(wish.arms), width=WIDTH,
+        columns=2 + len(wish.arms), width=WIDTH, classes=table.classes,
     )  # fmt: skip
     write_text(out, page)
     return len(rows)
@@ -139,6 +139,14 @@ class _Table:
     def _samples(self, sensors: Sequence[str]) -> Samples:
         return Samples(self.manifest, tuple(self.tasks), np.array(self.rows, np.int64), sensors=sensors)
 
+    @property
+    def classes(self) -> list[tuple[str, str]]:
+        """Names and colours of the classes of pixels; [] where none are drawn."""
+        if "segmentation" not in self.tasks:
+            return []
+        colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in self.colors]
+        return list(zip(self.manifest.classes.segmentation, colors, strict=True))
+
     def lines(self, row: int) -> list[list[Tile | None]]:
         """The pictures of an image, line by line; the first stands before the first line."""
         lines = [tiles for tiles in self.found[row].values() if any(tiles)]
@@ -150,6 +158,7 @@ class _Table:
         model: Any = network
         heads = tuple(task for task in self.tasks if task in card.tasks)
         samples = self._samples(sensors_of(model))
+        shown = {task: f"{arm} (was shown it)" if task in sensors_of(model) else arm for task in heads}
         for row in self.rows:
             sample = _readable(samples, row)
             inputs = {name: one[None] for name, one in sample.inputs.items()}
@@ -157,7 +166,7 @@ class _Table:
                 outputs = model.predict(sample.image[None], heads, inputs)[0].outputs
             for task, tiles in self.found[row].items():
                 output = outputs.get(task)
-                tiles.append(None if output is None else self._answer(row, task, arm, sample, output))
+                tiles.append(None if output is None else self._answer(row, task, shown[task], sample, output))
 
     def _truth(self, row: int, task: str, sample: Sample) -> Tile | None:
         target = sample.targets.get(task)
@@ -165,12 +174,12 @@ class _Table:
             return None
         return _tile(self._drawn(row, task, target.numpy(), target), "truth")
 
-    def _answer(self, row: int, task: str, arm: str, sample: Sample, output: Output) -> Tile | None:
+    def _answer(self, row: int, task: str, who: str, sample: Sample, output: Output) -> Tile | None:
         values = _values(output)
         if values is None:
             return None
         target = sample.targets.get(task)
-        return _tile(self._drawn(row, task, values, target), f"{arm}{self._figure(task, sample, output)}")
+        return _tile(self._drawn(row, task, values, target), f"{who}{self._figure(task, sample, output)}")
 
     def _drawn(self, row: int, task: str, values: Any, target: Target | None) -> Pixels:
         """Classes in their colours; depth in the range of the truth, so that all pictures of an image are alike."""

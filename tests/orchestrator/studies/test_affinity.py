@@ -70,9 +70,9 @@ def test_seeds_without_a_figure_do_not_count() -> None:
         (HELPS, NEITHER, "A helps B; that B helps A is not shown (Condition 2)."),
         (HURTS, HELPS, "B helps A; A hurts B (Condition 2)."),
         (NEITHER, HURTS, "that A helps B is not shown; B hurts A (Condition 3)."),
-        (HELPS, None, "A helps B; whether B helps A was not tried (Condition 1 or 2)."),
-        (None, NEITHER, "whether A helps B was not tried; that B helps A is not shown (Condition 2 or 3)."),
-        (None, None, "A and B: neither direction was tried."),
+        (HELPS, None, "A helps B; whether B helps A is not known (Condition 1 or 2)."),
+        (None, NEITHER, "whether A helps B is not known; that B helps A is not shown (Condition 2 or 3)."),
+        (None, None, "A and B: neither direction is known."),
     ],
 )
 def test_verdicts(there: Gain | None, back: Gain | None, said: str) -> None:

@@ -24,7 +24,7 @@ def test_the_page_is_whole(tmp_path: Path) -> None:
     assert not [link for link in page.links if not link.startswith(("#", "data:"))]
     for words in (
         "segmentation and depth help each other (Condition 1).",
-        "depth helps segmentation; whether segmentation helps depth was not tried (Condition 1 or 2).",
+        "depth helps segmentation; whether segmentation helps depth is not known (Condition 1 or 2).",
         "What was not tried",
         "ps over ps-blind",
     ):
@@ -50,8 +50,8 @@ def test_the_matrix_and_the_table(tmp_path: Path) -> None:
     factors = {name: (*own, 1.0) for name, own in FACTORS.items()}
     affinity = affinity_of(write_fake_affinity(tmp_path / "tasks", factors=factors, tasks=tasks))
     table = dict(matrix(affinity))
-    assert [word for _, word in table["depth"]] == ["helps", "", "not tried"]
-    assert [word for _, word in table["detection"]] == ["not tried", "not tried", ""]
+    assert [word for _, word in table["depth"]] == ["helps", "", "not known"]
+    assert [word for _, word in table["detection"]] == ["not known", "not known", ""]
     assert verdicts(affinity) == ["segmentation and depth help each other (Condition 1)."]
     console = Console(width=120)
     with console.capture() as shown:

@@ -31,6 +31,7 @@ def test_each_arm_stands_beside_the_truth(run: Path, tmp_path: Path) -> None:
     assert captions[3].startswith("boxmask: mIoU ")
     assert all(str(one["src"]).startswith("data:image/jpeg") for one in page.pictures)
     assert "of the split “test”" in page.text
+    assert "pedestrian" in page.text, "the legend"
     other = tmp_path / "other.html"
     side_by_side(run, Wish(("random", "boxmask"), 3, draw=3), other)
     assert Page(other).pictures != page.pictures
