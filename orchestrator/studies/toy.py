@@ -83,7 +83,12 @@ def toy(regime: str, seeds: Sequence[int], told: Callable[[str, str, int, int], 
     """Every method's answers and errors. ConfigError for a regime that has no name."""
     if regime not in REGIMES:
         raise ConfigError(f"--regime {regime}: no such regime; expected one of {', '.join(REGIMES)}: choose one")
-    return _Bench(regime, tuple(seeds), told).toy()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # products so small gain little by more, and lose much where a machine is busy
+    try:
+        return _Bench(regime, tuple(seeds), told).toy()
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Bench:

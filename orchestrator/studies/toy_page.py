@@ -67,9 +67,9 @@ def rows(toy: Toy) -> list[Row]:
         low, high = gain.interval if gain else (np.nan, np.nan)
         found.append(
             Row(
-                name, method.about, f"{method.steps:,}", _spread(method.error.mean(), _sd(method.error)),
+                name, method.about, f"{method.steps:,}", _spread(method.error.mean(), _sd(method.error), 5),
                 percent(gain.mean) if gain else "", f"{percent(low)} to {percent(high)}" if low == low else "",
-                gain.word if gain else "", _spread(*TABLE_2[name]) if name in TABLE_2 else NOTHING,
+                gain.word if gain else "", _spread(*TABLE_2[name], 4) if name in TABLE_2 else NOTHING,
             )
         )  # fmt: skip
     return found
@@ -105,7 +105,7 @@ def _verdict(gains: Mapping[tuple[str, str], Gain | None]) -> str:
         return "Under this regime T-S is not shown to be better than ST, so there is no gain to explain."
     if keeps_steps and needs_f1:
         return "Neither control explains the gain of T-S away: under this regime f1 helped."
-    reasons = [] if keeps_steps else ["with equal steps it is not shown"]
+    reasons = [] if keeps_steps else ["with equal steps there is none"]
     reasons += [] if needs_f1 else ["without f1 it is no smaller"]
     return f"So the gain of T-S over ST is one of training budget, and not of f1: {' and '.join(reasons)}."
 
@@ -147,8 +147,8 @@ def _typical(toy: Toy) -> int:
     return toy.seeds[int(np.abs(error - np.median(error)).argmin())]
 
 
-def _spread(mean: float, sd: float) -> str:
-    return f"{mean:.4f}" + (f" ± {sd:.4f}" if sd == sd else "")
+def _spread(mean: float, sd: float, digits: int) -> str:
+    return f"{mean:.{digits}f}" + (f" ± {sd:.{digits}f}" if sd == sd else "")
 
 
 def _sd(values: np.ndarray) -> float:

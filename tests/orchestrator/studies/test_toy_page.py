@@ -36,7 +36,7 @@ def test_the_finding_is_that_of_the_numbers() -> None:
     assert "This is the paper's order (ST worst, T-S best)." in said[0]
     assert "T-S was trained for 1,200 steps and ST for 300" in said[1]
     assert said[-1] == (
-        "So the gain of T-S over ST is one of training budget, and not of f1: with equal steps it is not shown and "
+        "So the gain of T-S over ST is one of training budget, and not of f1: with equal steps there is none and "
         "without f1 it is no smaller."
     )
     none = finding(example(**{"T-S": 0.03}))
