@@ -43,7 +43,7 @@ resolves: setup
 
 check: lint types resolves
 	$(BIN)/python -m pytest -n 2 --dist worksteal
-	$(BIN)/python -m pytest -n 4 --dist worksteal -m "(ray or browser or s3 or slow or label_studio) and not soak"
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "(ray or browser or s3 or slow or label_studio) and not soak"
 
 bench: setup
 	$(BIN)/python tests/bench/bench_golden.py

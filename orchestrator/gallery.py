@@ -11,11 +11,13 @@ from torch import Tensor
 
 from orchestrator.drawing import (
     Pixels,
+    Shape,
     Tile,
     color_of,
     colors_of,
     draw_classes,
     draw_heat,
+    draw_shapes,
     draw_tag,
     font,
     resized,
@@ -24,6 +26,7 @@ from orchestrator.drawing import (
 from orchestrator.store import replacing, write_json
 from strategies.base import Score
 from tasks.data.files import Place
+from tasks.geometry import mask_of_rle, resize_nearest
 from tasks.types import ClassMap, DepthMap, Detections, Pickups, Prediction, SegMap
 
 TILE = (312, 260)  # largest width and height of one picture in a panel
@@ -56,10 +59,14 @@ def panel(
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     rgb = (image.detach().cpu().float().nan_to_num().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     picture = resized(rgb, size)
-    outputs = prediction.outputs.values()
-    tiles = [boxes_found(picture, o, classes, scale) for o in outputs if isinstance(o, Detections)] or [
-        Tile("image", picture)
-    ]
+    outputs = list({id(o): o for o in prediction.outputs.values()}.values())  # heads may share their detections
+    found = [o for o in outputs if isinstance(o, Detections)]
+    tiles = [
+        boxes_found(picture, o, classes, scale)
+        if o.masks is None and o.keypoints is None
+        else parts_found(picture, o, classes, scale)
+        for o in found
+    ] or [Tile("image", picture)]
     tiles += [map_found(picture, o, classes) for o in outputs if isinstance(o, SegMap)]
     tiles += [_heat(picture, o.metres, "depth, m") for o in outputs if isinstance(o, DepthMap)]
     tiles += [
@@ -106,6 +113,33 @@ def boxes_found(picture: Pixels, found: Detections, classes: ClassMap, scale: fl
         wide = draw.textlength(text, font=font(12)) + 6
         draw_tag(draw, text, color, max(0.0, min(x0, sheet.width - wide)), y0 - 15 if y0 >= 15 else max(0.0, y0))
     return Tile(f"detection: {len(keep)} of {len(found.scores)} boxes, score ≥ {LEAST_SCORE:g}", np.asarray(sheet))
+
+
+def parts_found(picture: Pixels, found: Detections, classes: ClassMap, scale: float) -> Tile:
+    """The image with its best boxes, each with its mask and its keypoints where the model answers them."""
+    keep = (found.scores >= LEAST_SCORE).nonzero().flatten().tolist()[:MOST_BOXES]
+    shapes = [_shape(found, i, classes, scale, picture.shape[:2]) for i in keep]
+    drawn = draw_shapes(picture, [one for one in shapes if one], classes.skeleton, classes.keypoints)
+    return Tile(f"found: {len(keep)} of {len(found.scores)} objects, score ≥ {LEAST_SCORE:g}", drawn)
+
+
+def _shape(found: Detections, row: int, classes: ClassMap, scale: float, size: Sequence[int]) -> Shape | None:
+    """A detection in pixels of a picture of h, w; None where its box cannot be drawn."""
+    label, colors = int(found.labels[row]), colors_of(classes)[0]
+    name = classes.detection[label] if label < len(classes.detection) else f"class {label}"
+    x0, y0, x1, y1 = (float(v) * scale for v in found.boxes[row])
+    if not all(math.isfinite(v) for v in (x0, y0, x1, y1)):
+        return None
+    mask, points = None, tuple[tuple[float, float, int], ...]()
+    if found.masks is not None:
+        mask = resize_nearest(mask_of_rle(found.masks[row]), (size[0], size[1]))
+    if found.keypoints is not None:
+        rows = found.keypoints[row].tolist()
+        points = tuple((x * scale, y * scale, int(v)) for x, y, v in rows if math.isfinite(x + y + v))
+    color = colors[label] if label < len(colors) else color_of(name, label)
+    box = min(x0, x1), min(y0, y1), max(x0, x1) - 1, max(y0, y1) - 1
+    box = (*box[:2], max(box[0], box[2]), max(box[1], box[3]))
+    return Shape(f"{name} {float(found.scores[row]):.2f}", color, box, mask, points)
 
 
 def map_found(picture: Pixels, output: SegMap, classes: ClassMap) -> Tile:

@@ -176,8 +176,8 @@ def _known(server: LabelServer, project: Project) -> dict[str, int]:
     """The images that a project has tasks for. RunError where it has two for one."""
     found: dict[str, int] = {}
     for one in server.tasks(project):
-        id = one.get("data", {}).get("image_id")
-        if id is None:
+        id = (one.get("data") or {}).get("image_id")
+        if not isinstance(id, str):
             continue
         if id in found:
             raise RunError(
@@ -224,9 +224,9 @@ def answers_of(server: LabelServer, project: Project) -> Answers:
     found = Answers([], [], [], [])
     for one in server.tasks(project, with_annotations=True):
         given = one.get("annotations") or []
-        if "image_id" not in one.get("data", {}) or "key" not in one["data"]:
+        if not {"image_id", "key"} <= set(one.get("data") or ()):
             found.foreign.append(one)
-        elif any(not answer.get("was_cancelled") for answer in given):
+        elif any(not (isinstance(answer, dict) and answer.get("was_cancelled")) for answer in given):
             found.finished.append(one)
         else:
             (found.skipped if given else found.unfinished).append(one)

@@ -25,7 +25,7 @@ from strategies.base import Strategy, View
 from strategies.sample_pool import SampleNetwork, sample_images
 from tasks.geometry import Size
 from tasks.seeding import Rngs
-from tasks.types import Prediction
+from tasks.types import Detections, Prediction
 
 OURS = "mtal"
 SIZE = (480, 640)  # of the image that views are tried on; their shares of it come out round
@@ -163,7 +163,8 @@ def _crowd(size: Size) -> list[Prediction]:
     found = plain.detections
     found = found.keep(torch.arange(MOST) % len(found.scores))  # small images hold fewer cells
     sure = dataclasses.replace(found, scores=torch.ones_like(found.scores), probs=torch.ones_like(found.probs))
-    return [dataclasses.replace(plain, outputs={**plain.outputs, "detection": sure})]
+    boxes = [head for head, output in plain.outputs.items() if isinstance(output, Detections)]
+    return [dataclasses.replace(plain, outputs={**plain.outputs, **dict.fromkeys(boxes, sure)})]
 
 
 # ---- as people and machines read it ----------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from orchestrator.curves import Curve, Results, column, labeled
 from orchestrator.errors import RunError
 from orchestrator.figures import Style, curve_svg, inline, strip_svg, styles
 from orchestrator.store import RunFolder, read_json, write_text
+from orchestrator.studies import heads
 from tasks.data.files import Place, leads_below, relative_uri
 
 TITLES = {
@@ -89,6 +90,8 @@ def _page(results: Results, looks: Mapping[str, Style], drawings: Mapping[str, s
         caution=tables.caution(results, differences), drawings=_inlined(results, drawings),
         controls=[c.arm for c in _headline_curves(results) if not c.buys and c.x.size > 1],
         cycles=tables.cycle_table(results), grids=tables.class_tables(results), cost=tables.cost_table(results),
+        heads=[(heads.title(c), heads.rows(c), heads.notes(c)) for c in heads.kept(results.folder)],
+        heads_head=heads.HEAD,
         galleries=list(_galleries(results)), picks=PICKS,
         bias=BIAS if tables.mapping(results.experiment.get("data")).get("name") == "streets" else "",
         images=tables.flat(tables.mapping(data.get("images"))), knobs=tables.flat(tables.mapping(data.get("adapter"))),

@@ -11,6 +11,7 @@ STRATEGIES = {
     "cdal": "strategies.cdal:CDAL",
     "coreset": "strategies.coreset:CoreSet",
     "boxmask": "strategies.boxmask:BoxMask",
+    "partmask": "strategies.partmask:PartMask",
     "alternation": "strategies.alternation:Alternation",
     "ranks": "strategies.ranks:RankCombination",
     "entropy": "strategies.entropy:Entropy",

@@ -15,11 +15,12 @@ from strategies.base import Budget, Candidates, Direction, Score, Seen, Strategy
 from strategies.candidates import ShardCandidates
 from strategies.sample_pool import SampleNetwork, sample_seen, seen_of
 from tasks.classes import ClassMap
+from tasks.geometry import Size, rle_of_patch
 from tasks.seeding import Rngs
 from tasks.types import Detections, Prediction, SegMap
 
 TASKS = ("detection", "segmentation")
-_CLASSES = ClassMap(("thing", "other"), ("ground", "thing", "other"), (1, 2))
+_CLASSES = ClassMap(("thing", "other"), ("ground", "thing", "other"), (1, 2), ("left", "middle", "right"))
 _HEIGHT, _WIDTH, _STRIDE = 128, 192, 4
 
 
@@ -88,8 +89,9 @@ class PaintedNetwork:
     """Sees what is painted: red is a thing, and any green in an image makes it unsure of the whole image.
 
     Where it is sure it is right, and answers alike however the image is turned. Where it is not, its segmentation is
-    decided by the column, it finds each thing twice, once as two classes at a time and once with a low score, and it
-    expects a high loss. All scores but that one are near 1, so that no threshold decides what comes first.
+    decided by the column, it finds each thing twice, once as two classes at a time and once with a low score, with half
+    of its mask and with keypoints across it, and it expects a high loss. All scores but that one are near 1, so that no
+    threshold decides what comes first.
     """
 
     classes: ClassMap = _CLASSES
@@ -106,8 +108,9 @@ class PaintedNetwork:
     def _answer(self, image: Tensor, unsure: bool, wanted: Sequence[str] | frozenset[str]) -> Prediction:
         outputs: dict[str, Detections | SegMap] = {}
         found = _things(image[0] > 0.75)
-        if "detection" in wanted:
-            outputs["detection"] = _detections(found, unsure)
+        if boxes := [head for head in ("detection", "instances", "keypoints") if head in wanted]:
+            detections = _parts(_detections(found, unsure), (image.shape[-2], image.shape[-1]), unsure)
+            outputs |= dict.fromkeys(boxes, detections)
         if "segmentation" in wanted:
             outputs["segmentation"] = SegMap(_segmentation(avg_pool2d(image[None, 0], _STRIDE)[0], unsure))
         loss = torch.tensor(2.0 if unsure else 0.1)
@@ -135,6 +138,21 @@ def _detections(found: Sequence[Sequence[float]], unsure: bool) -> Detections:
         faint = torch.tensor([[0.4, 0.3]]).repeat(len(boxes), 1)
         boxes, probs = torch.cat([half, boxes]), torch.cat([probs, faint])
     return Detections(boxes, probs[:, 0], torch.zeros(len(boxes), dtype=torch.int64), probs)
+
+
+def _parts(found: Detections, size: Size, unsure: bool) -> Detections:
+    """With a mask that fills each box and three keypoints along it; half of it and across where it is unsure."""
+    masks, points = [], []
+    for x1, y1, x2, y2 in found.boxes.round().int().tolist():
+        patch = np.ones((y2 - y1, x2 - x1), np.bool_)
+        patch[:, : (x2 - x1) // 2] = not unsure
+        masks.append(rle_of_patch(patch, y1, x1, size)[0])
+        middle = (x1 + x2) / 2, (y1 + y2) / 2
+        ends = (
+            [(middle[0], y1 - 8.0), (middle[0], y2 + 8.0)] if unsure else [(x1 + 4.0, middle[1]), (x2 - 4.0, middle[1])]
+        )
+        points.append([(*ends[0], 2.0), (*middle, 2.0), (*ends[1], 2.0)])
+    return replace(found, masks=tuple(masks), keypoints=torch.tensor(points).view(-1, 3, 3))
 
 
 def _segmentation(red: Tensor, unsure: bool) -> Tensor:

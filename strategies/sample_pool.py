@@ -1,7 +1,7 @@
 """A small pool and a fixed network without training, on which strategies are tried out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch.nn.functional import avg_pool2d, conv2d
 from strategies.base import Seen, Strategy
 from strategies.seeing import Images, Predict, see
 from tasks.classes import ClassMap
+from tasks.geometry import clip_boxes, rle_of_patch
 from tasks.seeding import key_of, rng_of
 from tasks.types import Detections, Prediction, SegMap
 
@@ -19,8 +20,9 @@ CLASSES = ClassMap(
     detection=("car", "person", "bus", "kite"),
     segmentation=("sky", "road", "vehicle", "person", "tree"),
     det_to_seg=(2, 3, 2, -1),  # two share a class, one has none
+    keypoints=("front", "middle", "back"),
 )
-ONE_CLASS = ClassMap(detection=("car",), segmentation=("car",), det_to_seg=(0,))
+ONE_CLASS = ClassMap(detection=("car",), segmentation=("car",), det_to_seg=(0,), keypoints=("front", "back"))
 _STRIDE, _CELL = 8, 16
 
 
@@ -30,7 +32,9 @@ class SampleNetwork:
 
     classes: ClassMap = CLASSES
     min_score: float = 0.05
-    provides: frozenset[str] = frozenset(("detection", "segmentation", "features", "predicted_loss", "detection.dense"))
+    provides: frozenset[str] = frozenset(
+        ("detection", "instances", "keypoints", "segmentation", "features", "predicted_loss", "detection.dense")
+    )
 
     def predict(
         self, images: Tensor, heads: Sequence[str] | None = None, inputs: Mapping[str, Tensor] | None = None
@@ -44,8 +48,9 @@ class SampleNetwork:
         answers = []
         for row in range(len(images)):
             outputs: dict[str, Detections | SegMap] = {}
-            if "detection" in wanted:
-                outputs["detection"] = self._detect(dense[row], coarse[row])
+            if boxes := [head for head in ("detection", "instances", "keypoints") if head in wanted]:
+                found = self._parts(self._detect(dense[row], coarse[row]), images[row], boxes)
+                outputs |= dict.fromkeys(boxes, found)
             if seg is not None:
                 outputs["segmentation"] = SegMap(seg[row])
             answers.append(
@@ -78,6 +83,21 @@ class SampleNetwork:
         order = order[scores[order] >= self.min_score]
         boxes = torch.cat([centre - half, centre + half], 1)
         return Detections(boxes[order], scores[order], labels[order], probs[order])
+
+    def _parts(self, found: Detections, image: Tensor, heads: Sequence[str]) -> Detections:
+        """With masks where a box is blue, and keypoints along its diagonal, of which a class has more than the last."""
+        size, count = (image.shape[-2], image.shape[-1]), len(self.classes.keypoints)
+        masks, points = None, None
+        if "instances" in heads:
+            blue = (image[2] > 0.4).cpu().numpy()
+            corners = clip_boxes(found.boxes, size).round().int().tolist()
+            masks = tuple(rle_of_patch(blue[y1:y2, x1:x2], y1, x1, size)[0] for x1, y1, x2, y2 in corners)
+        if "keypoints" in heads:
+            place = ((torch.arange(count) + 0.5) / max(count, 1))[None, :, None] + found.probs[:, :1, None] / 2
+            xy = found.boxes[:, None, :2] + place * (found.boxes[:, None, 2:] - found.boxes[:, None, :2])
+            v = 2.0 * (torch.arange(count) <= found.labels[:, None])
+            points = torch.cat([xy, v[..., None]], 2) * (v > 0)[..., None]
+        return replace(found, masks=masks, keypoints=points)
 
     def _losses(self, coarse: Tensor) -> dict[str, Tensor]:
         return {"detection": coarse.std(), "segmentation": coarse.mean()}

@@ -311,17 +311,21 @@ def run_lengths(counts: bytes) -> list[int]:
 def _run_array(counts: bytes) -> NDArray[np.int64]:
     codes = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero(codes & 0x20 == 0)
-    if len(codes) != (ends[-1] + 1 if len(ends) else 0):
+    if not len(ends) or len(codes) != ends[-1] + 1:
+        if not len(codes):
+            return codes
         raise ValueError("a mask's counts end inside a number; expected a complete compressed RLE")
-    lengths = np.diff(ends, prepend=-1)
-    if lengths.max(initial=0) > _GROUPS:
+    starts = np.zeros_like(ends)
+    starts[1:] = ends[:-1] + 1
+    lengths = ends - starts + 1
+    if lengths.max() > _GROUPS:
         raise ValueError(f"a mask's counts hold a number of more than {_GROUPS} characters; expected a compressed RLE")
-    starts = ends - lengths + 1
-    shifts = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
-    values = np.add.reduceat((codes & 0x1F) << shifts, starts) if len(starts) else codes
-    values -= np.where(codes[ends] & 0x10, 1 << 5 * lengths, 0)
+    shifts = 5 * (np.arange(len(codes)) - starts.repeat(lengths))
+    values = np.add.reduceat((codes & 0x1F) << shifts, starts)
+    negative = np.flatnonzero(codes[ends] & 0x10)
+    values[negative] -= 1 << 5 * lengths[negative]
     for first in (1, 2):
-        values[first::2] = np.cumsum(values[first::2])
+        values[first::2] = values[first::2].cumsum()
     return values
 
 

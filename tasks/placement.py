@@ -17,6 +17,7 @@ Mask = NDArray[np.bool_]
 Depth = NDArray[np.float32] | NDArray[np.float64]
 Vector = tuple[float, float]
 
+PIXEL = 1 / 12  # px^2: the second moment of a pixel about its own centre
 ELONGATED = 1.2  # length to width from which on a mask has an axis
 NEAR = 0.05  # share of the width within which a keypoint lies on the axis
 WINDOWS = (1, 3, 5)  # px: sides of the squares in which depth is looked for at a keypoint
@@ -45,6 +46,11 @@ class Axis:
         return sqrt(self.major / self.minor)
 
     @property
+    def clarity(self) -> float:
+        """How clear the axis is, 0..1: 0 of a square, a disc or a single pixel, near 1 of a line."""
+        return (self.major - self.minor) / (self.major + self.minor)
+
+    @property
     def width(self) -> float:
         """The side in px that a rectangle with these moments has across the axis."""
         return sqrt(12 * self.minor)
@@ -62,12 +68,23 @@ def principal_axis(mask: Mask) -> Axis | None:
     moments are equal (see ``Axis.elongation``) theta is 0 and says nothing.
     """
     xx, yy, xy, centre = second_moments(mask)
-    if centre is None:
+    return None if centre is None else _axis(xx, yy, xy, centre)
+
+
+def axis_of_points(points: NDArray[np.float64]) -> Axis | None:
+    """The axis of points ``[P, 2]`` xy, each a pixel around it; None of none. One point alone has a clarity of 0."""
+    if not len(points):
         return None
+    centre = float(points[:, 0].mean()), float(points[:, 1].mean())
+    x, y = points[:, 0] - centre[0], points[:, 1] - centre[1]
+    return _axis(float((x * x).mean()) + PIXEL, float((y * y).mean()) + PIXEL, float((x * y).mean()), centre)
+
+
+def _axis(xx: float, yy: float, xy: float, centre: Vector) -> Axis:
     root = hypot(xx - yy, 2 * xy)
     theta = 0.5 * atan2(2 * xy, xx - yy)
     theta += pi if theta <= -pi / 2 else 0  # rounding may leave an upright mask on either side
-    return Axis(centre, theta, (xx + yy + root) / 2, max((xx + yy - root) / 2, 1 / 12))
+    return Axis(centre, theta, (xx + yy + root) / 2, max((xx + yy - root) / 2, PIXEL))
 
 
 def second_moments(mask: Mask) -> tuple[float, float, float, Vector | None]:
@@ -82,7 +99,7 @@ def second_moments(mask: Mask) -> tuple[float, float, float, Vector | None]:
         return 0.0, 0.0, 0.0, None
     centre = float(columns.mean()) + 0.5, float(rows.mean()) + 0.5
     x, y = columns + 0.5 - centre[0], rows + 0.5 - centre[1]
-    return float((x * x).mean()) + 1 / 12, float((y * y).mean()) + 1 / 12, float((x * y).mean()), centre
+    return float((x * x).mean()) + PIXEL, float((y * y).mean()) + PIXEL, float((x * y).mean()), centre
 
 
 # ---- whether it lies right -------------------------------------------------------------------------------------------

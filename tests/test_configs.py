@@ -54,6 +54,7 @@ def test_it_is_written_to_be_read(path: Path) -> None:
     assert keys == sorted(keys, key=order.index)
 
 
+@pytest.mark.slow
 @every_network
 def test_all_its_parts_can_be_built(path: Path) -> None:
     running.check(experiment_of(on_streets(path, (64, 96)), path.name))
@@ -61,6 +62,7 @@ def test_all_its_parts_can_be_built(path: Path) -> None:
     assert data.name in EMBEDDED or data.options.get("root"), "data that lies somewhere says where"
 
 
+@pytest.mark.slow
 @every_network
 def test_it_fits_its_own_data(path: Path, shared: Path) -> None:
     """With the classes and the size of its data, where these are at hand."""

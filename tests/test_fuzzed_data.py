@@ -1,7 +1,7 @@
 """Data sets whose JSON is damaged at random: each is prepared or refused with a sentence, and nothing else is touched.
 
-One node of one JSON file is changed (or its text is cut), then ``mtal prepare`` is typed. The seed of a failure is in
-its message; MTAL_FUZZ_SEED sets the first one.
+One node of one JSON file is changed (or its text is cut), then ``mtal prepare`` is typed, or ``mtal augment``. The seed
+of a failure is in its message; MTAL_FUZZ_SEED sets the first one.
 """
 
 import copy
@@ -20,9 +20,13 @@ import yaml
 
 from orchestrator.cli import main
 from tests.data.a9 import write_a9
+from tests.data.camvid import write_camvid
+from tests.data.cityscapes import write_cityscapes
 from tests.data.coco import write_coco
+from tests.data.joint import write_joint
 from tests.data.label_studio import write_label_studio
 from tests.data.nuimages import write_nuimages
+from tests.data.nyuv2 import write_folder
 from tests.tiny import tiny
 
 SEED = int(os.environ.get("MTAL_FUZZ_SEED", "0"))
@@ -83,6 +87,10 @@ class Desk:
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
         write, options = SETS[name]
+        root, out = str(folder / "set" / "root"), str(folder / "work" / "out")
+        self.command = {
+            "combined": ["augment", f"{root}/annotations.json", out],
+        }.get(name, ["prepare", str(folder / "mine.yaml"), "--out", out, "--on-error", "skip"])
         (folder / "set").mkdir(parents=True)
         write(folder / "set" / "root")
         (folder / OUTSIDE).write_text("as it was")
@@ -100,20 +108,11 @@ class Desk:
         found = [path for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink()]
         return {str(p): p.stat().st_size for p in found if not p.is_relative_to(self.folder / "work")}
 
-    def prepare(self) -> int:
-        """Type the command; the exit code."""
+    def type_command(self) -> int:
+        """Type it; the exit code."""
         shutil.rmtree(self.folder / "work", ignore_errors=True)
         with pytest.raises(SystemExit) as end:
-            main(
-                [
-                    "prepare",
-                    str(self.folder / "mine.yaml"),
-                    "--out",
-                    str(self.folder / "work" / "out"),
-                    "--on-error",
-                    "skip",
-                ]
-            )
+            main(self.command)
         return int(end.value.code or 0)
 
 
@@ -131,6 +130,10 @@ SETS: dict[str, tuple[Callable[[Path], Any], dict[str, Any]]] = {
     "nuimages": (write_nuimages, {"channel": ""}),
     "a9": (write_a9, {}),
     "label_studio": (write_label_studio, {"images": "images"}),
+    "cityscapes": (write_cityscapes, {"signs": True}),
+    "camvid": (write_camvid, {}),
+    "nyuv2": (write_folder, {"level": 13}),
+    "combined": (write_joint, {}),
 }  # fmt: skip
 
 
@@ -150,7 +153,7 @@ def check_outcome(desk: Desk, code: int, printed: Any, told: str) -> None:
 
 def fuzz(folder: Path, name: str, count: int, capsys: pytest.CaptureFixture[str]) -> None:
     desk = Desk(folder, name)
-    assert desk.prepare() == 0, capsys.readouterr()
+    assert desk.type_command() == 0, capsys.readouterr()
     for seed in range(SEED, SEED + count):
         draw = random.Random(f"{name} {seed}")
         path = draw.choice(list(desk.texts))
@@ -160,7 +163,7 @@ def fuzz(folder: Path, name: str, count: int, capsys: pytest.CaptureFixture[str]
         told = f"{name}, seed {seed}: {path.name}: {what}"
         capsys.readouterr()
         try:
-            code = desk.prepare()
+            code = desk.type_command()
         except BaseException as error:
             raise AssertionError(f"{told}: {type(error).__name__}: {error}") from error
         check_outcome(desk, code, capsys.readouterr(), told)
@@ -174,6 +177,7 @@ def _quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_some_damage_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     fuzz(tmp_path, name, 8, capsys)
@@ -193,6 +197,7 @@ def test_much_damage_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
 ESCAPES = ("../../../escaped", "/tmp/mtal-escaped/x", "..", "", "link/escaped", "a\0b")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ESCAPES)
 def test_no_name_makes_a_file_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     """A panoptic PNG, and the token of an image, name files that are made."""
@@ -213,4 +218,4 @@ def test_no_name_makes_a_file_elsewhere(tmp_path: Path, capsys: pytest.CaptureFi
                 whole.write_text(whole.read_text().replace(old, json.dumps(name)[1:-1]))
         desk.before = desk.files()
         capsys.readouterr()
-        check_outcome(desk, desk.prepare(), capsys.readouterr(), f"{kind}: {name!r}")
+        check_outcome(desk, desk.type_command(), capsys.readouterr(), f"{kind}: {name!r}")

@@ -74,7 +74,7 @@ def test_floors(path: Path) -> None:
     if room == "tasks":
         assert not {u for u in used if u.split(".")[0] in ("strategies", "orchestrator")}
     if room == "strategies":
-        allowed = ("tasks.types", "tasks.classes", "tasks.geometry", "tasks.seeding")
+        allowed = ("tasks.types", "tasks.classes", "tasks.geometry", "tasks.placement", "tasks.seeding")
         assert {u for u in used if u.split(".")[0] in ("tasks", "orchestrator")} <= set(allowed)
     if any(u.split(".")[0] == "ray" for u in used):
         assert room == "orchestrator"

@@ -1,7 +1,6 @@
 """The README is true: its files exist, its house is the house, its code works, and its commands run in their order."""
 
 import ast
-import os
 import re
 import shlex
 import shutil
@@ -21,6 +20,7 @@ from orchestrator import running
 from orchestrator.cli import app, main
 from orchestrator.config import experiment_of, load, read_yaml
 from tests.data.site import write_site
+from tests.typed import typed
 
 HOME = Path(__file__).resolve().parents[1]
 TEXT = (HOME / "README.md").read_text(encoding="utf-8")
@@ -246,7 +246,8 @@ def test_a_job_submits_a_command_that_is_understood() -> None:
     lines = [line for line in typed if line.startswith("ray job")]
     assert len(lines) == len(starts)
     verbs = [parse(shlex.split(line)[1:]).info_name for line in typed if line.startswith("mtal ")]
-    assert set(verbs) == {"bench", "run", "report", "score", "submit", "status", "stop", "label push", "label pull"}
+    shown = {"bench", "run", "report", "score", "submit", "status", "stop", "label push", "label pull", "study heads"}
+    assert set(verbs) == shown
     for line, (folder, start) in zip(lines, starts.items(), strict=True):
         submit, _, command = line.partition(" -- ")
         assert submit == f"ray job submit --working-dir {folder}"
@@ -314,16 +315,10 @@ class Reader:
 
     def answers(self, words: list[str], expected: list[str]) -> None:
         """Run ``mtal``; it must end well, or with the error that the README shows."""
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "orchestrator", *words],
-            cwd=self.folder, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300,
-        )  # fmt: skip
-        if not expected:
-            assert done.returncode == 0, f"{words}: {done.stdout[-800:]}{done.stderr[-2000:]}"
-            return
-        assert done.returncode == 2, f"{words}: {done.stdout[-800:]}{done.stderr[-2000:]}"
+        code, out, err = typed(words, self.folder)
+        assert code == (2 if expected else 0), f"{words}: {out[-800:]}{err[-2000:]}"
         for part in " ".join(expected).split("..."):
-            assert part.strip() in done.stderr
+            assert part.strip() in err
 
     def networks(self) -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in (self.folder / "runs").rglob("model.pt")}
@@ -335,6 +330,7 @@ class Reader:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_the_readme_can_be_followed(tmp_path: Path) -> None:
     reader = Reader(tmp_path)

@@ -122,7 +122,7 @@ def test_the_wheel_runs_from_anywhere(installed: Path, tmp_path: Path) -> None:
     assert "report:" in run([mtal, "report", tmp_path / "runs" / "tiny"], root)
 
 
-@pytest.mark.ray
+@pytest.mark.soak
 def test_the_wheel_runs_on_a_cluster(installed: Path, tmp_path: Path) -> None:
     """Workers import the wheel, too: they compare their sources with the command's."""
     config = write_tiny(

@@ -1,6 +1,5 @@
 """Where the images and annotations of a COCO file stand: it is read an image at a time, however large it is."""
 
-import json
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -11,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.data.files import Place, check_key, listed_file
-from tasks.data.json_lists import read_elements
+from tasks.data.json_lists import read_elements, read_object
 from tasks.seeding import key_of
 
-_decode = json.JSONDecoder().decode
 LISTS = ("images", "annotations")
 Check = Callable[
     [str, int, dict[str, Any]], None
@@ -129,7 +127,7 @@ class _Places:
 
     def read(self, text: mmap, number: int) -> dict[str, Any]:
         start = int(self._offsets[number])
-        found: dict[str, Any] = _decode(text[start : start + int(self._lengths[number])].decode())
+        found: dict[str, Any] = read_object(text[start : start + int(self._lengths[number])])
         return found
 
 

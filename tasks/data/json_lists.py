@@ -7,12 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from json.decoder import JSONDecodeError
 from typing import Any, BinaryIO, NamedTuple
 
+from msgspec.json import Decoder
+
 from tasks.data.files import Place, check_key, listed_file
 
 _BLOCK = 1 << 20  # bytes that are read at a time, at least
 _LOST = 1 << 24  # characters behind an error, from which on it is one, and not the end of what is held
 _COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*(?=[^ \t\n\r])").match
 _decode = json.JSONDecoder().raw_decode
+_fast_decode = Decoder().decode  # refuses what it would read otherwise than ``json``
+_TRIES = 3  # closing braces at which an object may end, before it is read the slow way
 
 
 Kinds = Mapping[str, type | tuple[type, ...]]  # of keys that must be there
@@ -76,6 +80,33 @@ def _listed(text: "_Text", key: str) -> Iterator[Element]:
         yield text.value(key, is_listed=True)
 
 
+def read_object(data: bytes) -> Any:
+    """The value of a JSON text. What the fast library does not take (NaN), the standard one does."""
+    try:
+        return _fast_decode(data)
+    except (ValueError, RecursionError):
+        return json.loads(data)
+
+
+def _object_at(text: str, at: int) -> tuple[Any, int] | None:
+    """An object with little nesting, and where it ends, several times as fast; None where it is not one.
+
+    No beginning of an object is an object, so the first brace up to which the text is one is its end.
+    """
+    if text[at : at + 1] != "{":
+        return None
+    end = at
+    for _ in range(_TRIES):
+        end = text.find("}", end) + 1
+        if not end:
+            return None
+        try:
+            return _fast_decode(text[at:end]), end
+        except (ValueError, RecursionError):
+            continue
+    return None
+
+
 class _Text:
     """A file from its beginning to its end, of which little is held."""
 
@@ -132,6 +163,8 @@ class _Text:
 
     def _decoded(self, is_end: bool) -> tuple[Any, int] | None:
         """The value that comes next, and where it ends; None where it may go on behind what is held."""
+        if (found := _object_at(self._held, self._at)) is not None:
+            return found
         try:
             value, end = _decode(self._held, self._at)
         except JSONDecodeError as error:

@@ -144,6 +144,12 @@ class LabelServer:
         if with_annotations:
             words["fields"] = "all"
         found = self._listed(f"/api/tasks?{urlencode(words)}", "tasks", "total", ("id", "data", "annotations"))
+        for one in found:
+            for key, kind in (("data", dict), ("annotations", list)):
+                if not isinstance(one.get(key) or kind(), kind):
+                    raise LabelServerError(
+                        f"{self.url}: task {one['id']} has strange {key}; expected Label Studio's: look at it there"
+                    )
         return sorted(found, key=lambda one: int(one["id"]))
 
     def add_tasks(self, project: Project, tasks: Sequence[Mapping[str, Any]]) -> None:
@@ -182,13 +188,16 @@ class LabelServer:
                     if error.status == 404 and page > 1:
                         break  # behind the last page
                     raise
-                if not isinstance(answer, Mapping) or not isinstance(answer.get(key), list):
+                entries = answer.get(key) if isinstance(answer, Mapping) else None
+                is_list = isinstance(entries, list) and all(map(_has_id, entries))
+                if not is_list or type(answer.get(count)) is not int:
                     raise LabelServerError(
-                        f"{self.url}{urlsplit(path).path}: answers without {key!r}; expected a list of them"
+                        f"{self.url}{urlsplit(path).path}: answers no list of {key} with numbers and their {count!r}; "
+                        f"expected a Label Studio: correct {URL}"
                     )
-                found |= {int(one["id"]): {k: one[k] for k in kept if k in one} for one in answer[key]}
-                total = int(answer[count])
-                if not answer[key]:
+                found |= {one["id"]: {k: one[k] for k in kept if k in one} for one in entries}
+                total = answer[count]
+                if not entries:
                     break
             if len(found) == total or not total:
                 break
@@ -280,10 +289,14 @@ class LabelServer:
         return LabelServerError(f"{where}: is refused ({status}{': ' if said else ''}{said})", status)
 
 
+def _has_id(entry: object) -> bool:
+    return isinstance(entry, Mapping) and type(entry.get("id")) is int
+
+
 def _project(found: Any) -> Project:
-    if not isinstance(found, Mapping) or "id" not in found:
+    if not _has_id(found):
         raise LabelServerError(f"a project without an id was answered; expected a Label Studio: correct {URL}")
-    return Project(int(found["id"]), str(found.get("title", "")), str(found.get("label_config") or ""))
+    return Project(found["id"], str(found.get("title", "")), str(found.get("label_config") or ""))
 
 
 def _why(error: object) -> str:

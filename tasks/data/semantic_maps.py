@@ -80,10 +80,11 @@ def box_of(values: object) -> Box:
     nan = float("nan")
     if not isinstance(values, list | tuple) or len(values) != 4:
         return nan, nan, nan, nan
-    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return nan, nan, nan, nan
+    a, b, c, d = values
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return nan, nan, nan, nan
     try:
-        a, b, c, d = map(float, values)
+        return float(a), float(b), float(c), float(d)
     except OverflowError:
         return nan, nan, nan, nan
-    return a, b, c, d

@@ -95,6 +95,7 @@ def test_without_the_files_it_says_so(
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_every_file_is_within_what_is_stated(shared: Path, name: str) -> None:
     stated = stated_tolerances((shared / "golden" / "README.md").read_text())

@@ -33,7 +33,7 @@ from tasks.data.manifest import NAME, Manifest, ObjectRecord, Record, write_mani
 from tests.data.label_studio import HEIGHT, WIDTH, keypoint, rectangle, square
 from tests.label_studio.server import TOKEN, LabelStudioServer
 
-pytestmark = [pytest.mark.label_studio, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.label_studio, pytest.mark.long, pytest.mark.timeout(1200)]
 CLASSES = ClassMap(("arm", "bolt"), (), (-1, -1), ("arm.left", "arm.right"), ())
 Typed = Callable[..., str]
 

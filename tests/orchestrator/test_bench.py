@@ -124,6 +124,7 @@ def test_a_file_of_another_version_is_refused_before_anything_is_measured(plan: 
     assert os.listdir(tmp_path) == ["bench.csv"]
 
 
+@pytest.mark.slow
 def test_a_failure_in_the_middle_leaves_nothing(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*arguments: object) -> None:
         raise RunError("in the middle")

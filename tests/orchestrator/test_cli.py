@@ -56,6 +56,9 @@ VERBS = {  # a new verb, argument or option is added here on purpose, and to the
         *("source", "folder", "--root", "--images", "--semantic", "--copies", "--config", "--set", "--split"),
         *("--group", "--validation", "--test", "--seed", "--workers"),
     ],
+    "study heads": [
+        *("--size", "--detections", "--rounds", "--threads", "--backbone", "--device", "--into"),
+    ],
     "study convergence": ["runs", "--error", "--cycle", "--ours", "--out"],
     "study affinity": ["runs", "--out"],
     "study toy": ["--regime", "--seeds", "--out"],
@@ -241,6 +244,7 @@ def test_prepare_tells_what_it_found_and_where(typed: Typed, tmp_path: Path) -> 
     assert len(list((tmp_path / "runs" / "data").glob("streets-*/manifest.parquet"))) == 1
 
 
+@pytest.mark.slow
 def test_check_of_a_configuration_and_of_strategies(typed: Typed, tmp_path: Path) -> None:
     write_tiny(tmp_path / "tiny.yaml", tmp_path / "runs", seeds=[0, 1])
     assert typed("check", "tiny.yaml") == (0, "tiny.yaml: 2 arms x 2 seeds: all is well\n", "")
@@ -281,6 +285,7 @@ def top_list(out: str) -> list[list[tuple[str, float]]]:
     return [[(id, float(value)) for id, value in column] for column in zip(*rows, strict=True)]
 
 
+@pytest.mark.slow
 def test_score_a_folder_of_photos_with_several_strategies(typed: Typed, tiny_run: Path, tmp_path: Path) -> None:
     data = photos(tmp_path / "photos", tiny_run)
     model = next((tiny_run / "runs" / "tiny" / "reference").rglob("model.pt"))
@@ -304,6 +309,7 @@ def test_score_a_folder_of_photos_with_several_strategies(typed: Typed, tiny_run
     assert "scores: list.parquet" in out
 
 
+@pytest.mark.slow
 def test_score_a_prepared_folder_by_split(typed: Typed, tiny_run: Path, tmp_path: Path) -> None:
     data = next((tiny_run / "runs" / "data").iterdir())
     model = next((tiny_run / "runs" / "tiny" / "reference").rglob("model.pt"))
@@ -320,6 +326,7 @@ def test_score_a_prepared_folder_by_split(typed: Typed, tiny_run: Path, tmp_path
     assert counts == {"train": 16, "test": 6}
 
 
+@pytest.mark.slow
 def test_score_with_the_strategies_of_the_help_when_none_are_given(
     typed: Typed, tiny_run: Path, tmp_path: Path
 ) -> None:

@@ -46,6 +46,7 @@ def test_following_needs_a_job(capsys: pytest.CaptureFixture[str]) -> None:
     assert "expected the name of a job" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_without_the_extra_it_says_what_to_install() -> None:
     """A Python in which the client's part of Ray cannot be found."""
     code = (

@@ -110,6 +110,7 @@ def test_a_finished_run_is_not_made_again(copy: Path) -> None:
     assert {p: p.stat().st_mtime_ns for p in copy.rglob("model.pt")} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lost",
     [

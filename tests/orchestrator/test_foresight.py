@@ -37,6 +37,7 @@ def test_it_prints_the_plan_and_writes_nothing(desk: Path, capsys: pytest.Captur
     assert [path.name for path in desk.iterdir()] == ["tiny.yaml"]
 
 
+@pytest.mark.slow
 def test_it_does_not_start_ray(desk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "orchestrator.tuning", None)  # importing it would fail
     assert typed("tiny.yaml", "--dry-run") == 0

@@ -1,6 +1,7 @@
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from orchestrator.drawing import color_of
 from orchestrator.gallery import GalleryEntry, panel, write_gallery
 from strategies.base import Score
+from tasks.geometry import rle_of_mask
 from tasks.types import ClassMap, DepthMap, Detections, Prediction, SegMap
 from tests.orchestrator.fake_run import CLASSES, fake_scene
 
@@ -28,6 +30,7 @@ def holds(pixels: np.ndarray, color: tuple[int, int, int]) -> int:
     return int((pixels == np.array(color)).all(-1).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(96, 160), (900, 1600), (160, 96), (33, 47)])
 def test_a_panel_is_readable_at_any_size_of_image(size: tuple[int, int]) -> None:
     image, prediction, doubt = fake_scene(0, size)
@@ -47,6 +50,26 @@ def test_boxes_are_scaled_with_the_image_and_hidden_below_the_least_score() -> N
     assert columns.max() - columns.min() + 1 == pytest.approx(100 * 312 / 200, abs=2)
     assert rows.max() - rows.min() + 1 == pytest.approx(60 * 312 / 200 + 15, abs=2), "the box and the label above it"
     assert holds(pixels, color_of("bus", 3)) == 0
+
+
+def test_objects_have_their_masks_and_keypoints_on_one_picture() -> None:
+    image = torch.zeros(3, 100, 200)
+    mask = np.zeros((100, 200), np.bool_)
+    mask[30:70, 60:100] = True
+    points = torch.tensor([[[140.0, 60, 2], [0, 0, 0]]])
+    found = Detections(
+        torch.tensor([[50.0, 20, 150, 80]]), torch.tensor([0.9]), torch.tensor([0]), torch.zeros(1, 3),
+        (rle_of_mask(mask),), points,
+    )  # fmt: skip
+    plain = Prediction({"detection": replace(found, masks=None, keypoints=None)})
+    parts = Prediction(dict.fromkeys(("detection", "instances", "keypoints"), found))
+    bare, drawn = (opened(panel(image, one, {}, CLASSES, Score(1.0), "")) for one in (plain, parts))
+    assert bare.shape[1] == drawn.shape[1], "one picture for three heads"
+    tint = tuple(int(0.45 * value) for value in color_of("car", 2))
+    assert holds(drawn, tint) == pytest.approx(1600 * 1.56**2, rel=0.1)
+    assert holds(bare, tint) == 0
+    lost = replace(found, boxes=found.boxes * torch.nan)
+    assert holds(opened(panel(image, Prediction({"instances": lost}), {}, CLASSES, Score(1.0), "")), tint) == 0
 
 
 def test_what_a_prediction_lacks_is_left_out() -> None:

@@ -32,6 +32,7 @@ ACTIVE = {"initial": 0.4, "budget": {"amount": 2}, "cycles": 2}
 ALL = {"reference", "initial", "arm"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "stale"),
     [
@@ -80,6 +81,7 @@ def test_the_reference_matters_to_cycle_0_where_it_chooses_the_checkpoint() -> N
         assert (firsts[0] == firsts[1]) is same
 
 
+@pytest.mark.slow
 def test_two_arms_share_cycle_0_unless_they_train_otherwise() -> None:
     both = {"random": {}, "equal": {"strategy": "equal"}, "slow": {"train.rate": 1.0e-4}}
     one = experiment(arms=both)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,22 @@ def test_each_task_is_there_once_whatever_breaks(studio: StubStudio, faults: lis
     assert not studio.faults
     again = push(server, project, tasks(140), lambda *_: None)
     assert (again.new, again.known, len(studio.tasks)) == (10, 130, 140)
+
+
+ODD: tuple[Any, ...] = (None, True, -1, 10**30, "", "a", [], [5], [None], {}, {"a": 1}, {"image_id": [], "key": None})
+
+
+@pytest.mark.parametrize("key", ["id", "data", "annotations"])
+@pytest.mark.parametrize("value", ODD, ids=str)
+def test_a_task_of_another_form_is_a_sentence_or_is_passed_over(studio: StubStudio, key: str, value: Any) -> None:
+    server = LabelServer(studio.url, TOKEN)
+    project = project_of(server, "", "one", CONFIG)
+    push(server, project, tasks(3), lambda *_: None)
+    studio.tasks[1][key] = value
+    with suppress(RunError), labeling.server_faults():  # any other error fails
+        answers = answers_of(server, project)
+        push(server, project, tasks(4), lambda *_: None)
+        assert sum(map(len, (answers.finished, answers.unfinished, answers.skipped, answers.foreign))) == 3
 
 
 def test_a_server_that_breaks_off_for_ever_is_given_up(studio: StubStudio) -> None:

@@ -263,6 +263,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 def test_a_broken_strategy_is_told_and_hides_no_other(install: Install) -> None:
     install("pack-b", "0.3", **{name: target for name, (target, _) in BROKEN.items()})
     install("pack-c", fine="listed_plugin:Mine")
@@ -318,6 +319,7 @@ def test_equal_names_are_refused_and_listed(install: Install) -> None:
     assert make("strategy", Component("random"), "here").reads == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["[mtal.strategies]\nno sign of equality\n", b"\xff\xfe[mtal"])
 def test_a_damaged_package_takes_no_other_along(install: Install, tmp_path: Path, damage: str | bytes) -> None:
     install("pack-a", fine="listed_plugin:Mine")
@@ -359,6 +361,7 @@ def test_the_verb_lists_and_ends_well(
     assert err.startswith("error: zero: importing 'listed_zero' failed with ZeroDivisionError")
 
 
+@pytest.mark.slow
 def test_the_list_for_machines(
     install: Install, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

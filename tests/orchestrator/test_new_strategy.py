@@ -100,6 +100,7 @@ def test_the_name_of_an_installed_plugin_is_taken(monkeypatch: pytest.MonkeyPatc
     assert names_of("less-sure").kind == "LessSure"
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.text(max_size=60) | st.from_regex(r"[A-Za-z0-9._-]{0,50}", fullmatch=True))
 @example("A" * 60 + "-b")
@@ -262,10 +263,8 @@ def check_types(python: Path, home: Path, cache: Path) -> None:
     module.write_text(text)
 
 
-@pytest.mark.parametrize(
-    "typed", [pytest.param(False, marks=pytest.mark.slow), pytest.param(True, marks=pytest.mark.soak)]
-)
-def test_a_generated_package_installs_and_is_found(tmp_path: Path, typed: bool) -> None:
+@pytest.mark.soak
+def test_a_generated_package_installs_and_is_found(tmp_path: Path) -> None:
     """From mtal's wheel: generated, tested, linted, typed, built, installed, listed, checked, and taken off again."""
     dist, root = tmp_path / "dist", Path("/")
     run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", dist], HOME)
@@ -281,8 +280,7 @@ def test_a_generated_package_installs_and_is_found(tmp_path: Path, typed: bool) 
     assert " passed" in run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider"], home)
     assert "All checks passed" in run([sys.executable, "-m", "ruff", "check", "--no-cache", "."], home)
     run([sys.executable, "-m", "ruff", "format", "--no-cache", "--check", "."], home)
-    if typed:
-        check_types(python, home, tmp_path / "types")
+    check_types(python, home, tmp_path / "types")
 
     run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", dist], home)
     run([*install, *dist.glob("least_sure-*.whl")], root)

@@ -76,6 +76,7 @@ def score(checkpoint: Path, data: Path, strategies: list[str], **options: Any) -
     return score_pool(checkpoint, data, strategies, out, options.pop("make", local), **{"batch": 3, **options})
 
 
+@pytest.mark.slow
 def test_a_folder_of_photos(checkpoint: Path, photos: Path) -> None:
     found = score(checkpoint, photos, ["boxmask", "{name: equal, form: entropy}", "random"])
     written = pq.read_table(checkpoint.with_name("list.parquet"))
@@ -101,6 +102,7 @@ def test_shards_and_company_change_no_score(checkpoint: Path, photos: Path) -> N
     assert other["random.value"].equals(score(checkpoint, photos, ["random"], shard=99).table["random.value"])
 
 
+@pytest.mark.slow
 def test_a_seed_changes_draws_and_nothing_else(checkpoint: Path, photos: Path) -> None:
     first, second = (score(checkpoint, photos, ["random", "equal"], seed=seed).table for seed in (0, 1))
     assert not first["random.value"].equals(second["random.value"])
@@ -139,6 +141,7 @@ def test_a_killed_command_carries_on_to_the_same_list(checkpoint: Path, photos: 
     assert not parts.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", ["fewer photos", *(pytest.param(one, marks=pytest.mark.slow) for one in ("other shards", "another seed"))]
 )
@@ -159,6 +162,7 @@ def test_parts_of_another_command_are_not_mixed_in(checkpoint: Path, photos: Pat
     assert found.equals(fresh)
 
 
+@pytest.mark.slow
 def test_a_photo_that_lies_on_its_side_is_taken_as_shown(checkpoint: Path, tmp_path: Path) -> None:
     """A phone stores the pixels lying, and writes how to turn them."""
     upright = np.random.default_rng(0).integers(0, 255, (90, 60, 3), np.uint8)

@@ -42,6 +42,7 @@ def test_boxes_are_of_the_stored_image(tmp_path: Path) -> None:
     assert [one["name"] for one in categories_of(path)] == ["arm", "bolt"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_drawn(tmp_path: Path) -> None:
     pick = Pick("a", tmp_path / "a.png", (200, 400), {})
     with pytest.raises(ConfigError, match="finds no objects"):

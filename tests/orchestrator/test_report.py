@@ -164,6 +164,7 @@ def test_missing_trials_stand_in_a_box(tmp_path: Path) -> None:
     assert "boxmask seed 1" in table_text(folder)
 
 
+@pytest.mark.slow
 def test_every_string_is_escaped(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>&\"'$x_$"
     folder = write_fake_run(
@@ -201,6 +202,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "expected"), SMALL, ids=lambda v: v if isinstance(v, str) else "")
 def test_small_odd_and_broken_runs_give_a_report(tmp_path: Path, options: dict[str, Any], expected: str) -> None:
     folder = write_fake_run(tmp_path / "demo", **{**ONE, **options})
@@ -248,6 +250,7 @@ def test_many_pictures_are_limited_and_the_limit_is_stated(tmp_path: Path) -> No
     assert "after cycle 1" not in page.text
 
 
+@pytest.mark.slow
 def test_damaged_pictures_do_not_stop_a_report(tmp_path: Path) -> None:
     folder = write_fake_run(tmp_path / "demo", pictures=2, cycles=2, arms={"equal": {"strategy": "equal"}})
     first, last = (folder / "equal" / "seed_0" / f"cycle_{k}" / "gallery" for k in (0, 1))

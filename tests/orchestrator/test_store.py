@@ -117,6 +117,7 @@ def _hold(root: str, ready: "multiprocessing.synchronize.Event", stop: "multipro
         stop.wait(20)
 
 
+@pytest.mark.slow
 def test_two_commands_cannot_write_to_one_run(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     ready, stop = context.Event(), context.Event()

@@ -65,6 +65,7 @@ def same(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:
     return all(torch.equal(value.nan_to_num(), two[name].nan_to_num()) for name, value in one.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["equal", *LEARN])
 def test_a_killed_fit_goes_on_to_the_same_bits(kind: str, tmp_path: Path) -> None:
     """Networks, statistics, Adam's memory, and the record of the steps, each once."""

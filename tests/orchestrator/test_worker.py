@@ -93,6 +93,7 @@ def test_what_a_strategy_does_wrong_is_named(
         selected(plan, worker, tmp_path, f"{BAD}:{name}")
 
 
+@pytest.mark.slow
 def test_a_fault_of_a_member_is_told_by_the_line_of_the_member(plan: Plan, worker: Worker, tmp_path: Path) -> None:
     job = score_job(plan, tmp_path, "ranks", np.zeros(16, bool))
     members = Component("ranks", {"members": ["random", {"name": f"{BAD}:Raises"}]})
@@ -157,6 +158,7 @@ def test_figures_while_training_are_those_of_the_whole_validation_split(plan: Pl
     }
 
 
+@pytest.mark.slow
 def test_weights_of_a_seed_are_the_same_everywhere(plan: Plan) -> None:
     """Whether figures on the validation split are kept or not."""
     one, two = (torch.load(p, weights_only=True)["model"] for p in [checkpoint(plan)] * 2)

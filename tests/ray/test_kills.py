@@ -7,7 +7,7 @@ import pytest
 from tests.ray.conftest import command, descendants, is_alive, wait_for, write_short
 from tests.tiny import results
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 
 @pytest.mark.soak

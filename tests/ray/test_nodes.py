@@ -11,7 +11,7 @@ from tests.ray.conftest import HOME, Command, wait_for
 from tests.ray.nodes import nodes
 from tests.ray.soak import Round, plan, soak
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(1200)]
 
 
 def seed_of_the_day() -> int:

@@ -29,7 +29,7 @@ def check_same(near: Path, far: Path) -> None:
         assert (near / file).read_bytes() == (far / file).read_bytes()
 
 
-@pytest.mark.parametrize("look", ["pixels", "headers"])
+@pytest.mark.parametrize("look", [pytest.param("pixels", marks=pytest.mark.soak), "headers"])
 def test_the_command_writes_the_same_bytes(tmp_path: Path, look: str) -> None:
     root = spoiled(tmp_path / "set")
     config = str(write_tiny(tmp_path / "tiny.yaml", tmp_path, data={"name": "coco", "root": str(root), **FIELDS}))

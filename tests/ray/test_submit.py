@@ -17,7 +17,7 @@ from tests.ray.conftest import HOME, wait_for
 from tests.ray.jobs_server import Server
 from tests.tiny import write_tiny
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(900)]
 
 PLUGIN = """
 import zlib

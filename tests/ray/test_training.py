@@ -11,7 +11,7 @@ import torch
 from tests.ray.conftest import command, descendants, wait_for, write_short
 from tests.tiny import results
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 STEPS = 40  # of the reference: long enough that a kill falls into it
 CHANGES: dict[str, Any] = {
     "train": {"steps": 3, "first_steps": 5, "batch": 4, "checkpoint_steps": 2, "processes": 2},

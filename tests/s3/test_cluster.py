@@ -13,7 +13,7 @@ from tests.s3.test_run import check_all_whole
 from tests.s3.weed import BUCKET, KEY, SECRET, Weed
 from tests.tiny import results, write_tiny
 
-pytestmark = [pytest.mark.ray, pytest.mark.s3]
+pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.long]
 
 
 @pytest.fixture

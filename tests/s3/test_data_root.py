@@ -205,3 +205,17 @@ def test_an_output_that_may_not_be_written_to(
     assert "the server refuses this (AccessDenied" in line
     assert line.endswith("of somebody who may read, write, delete and list here, then type the same command again")
     assert not list(prefix.walk())
+
+
+def test_pictures_of_a_bucket_are_those_of_a_disk(prefix: S3Path, tmp_path: Path) -> None:
+    write_camvid(tmp_path / "set")
+    send(tmp_path / "set", prefix / "set")
+    prepare(Camvid(str(tmp_path / "set")), tmp_path / "data")
+    prepare(Camvid(str(prefix / "set")), prefix / "data")
+    assert ended("show", str(tmp_path / "data"), "--out", str(tmp_path / "here")) == 0
+    assert ended("show", str(prefix / "data"), "--out", str(tmp_path / "there")) == 0
+    assert ended("show", str(prefix / "data"), "--out", str(prefix / "labels.html")) == 0
+    here = {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()}
+    assert len(here) > 2
+    assert {path.name: path.read_bytes() for path in (tmp_path / "there").iterdir()} == here
+    assert (prefix / "labels.html").read_bytes().count(b"<img") >= len(here) - 1

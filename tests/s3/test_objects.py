@@ -72,9 +72,9 @@ def test_a_wrong_key_is_refused_without_being_told(prefix: S3Path, monkeypatch: 
     assert SECRET.encode() not in pickle.dumps(prefix)
 
 
-def test_many_keys_are_listed_in_pages_and_deleted(prefix: S3Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("count", [2500, pytest.param(10_000, marks=pytest.mark.soak)])
+def test_many_keys_are_listed_in_pages_and_deleted(prefix: S3Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """A page is asked for when the last one is used up, so memory does not grow with the number of keys."""
-    count = 10_000
     with ThreadPoolExecutor(16) as pool:
         assert sum(pool.map(lambda i: (prefix / f"many/{i:06d}").write_bytes(b"x"), range(count))) == count
     asked: list[int] = []

@@ -27,7 +27,7 @@ from tasks.data.samples import Samples
 from tests.s3.weed import SECRET, Weed
 from tests.tiny import results, write_tiny
 
-pytestmark = pytest.mark.s3
+pytestmark = [pytest.mark.s3, pytest.mark.long]
 HOME = Path(__file__).resolve().parents[2]
 
 
@@ -195,6 +195,7 @@ def test_a_server_that_stays_away_is_one_sentence_and_the_same_command_goes_on(
     assert results(output / "tiny") == results(tiny_run / "runs" / "tiny")
 
 
+@pytest.mark.soak
 def test_a_killed_command_is_carried_on_at_once(prefix: S3Path, tiny_run: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path, prefix)
     running = started(config)

@@ -263,6 +263,7 @@ CHANGED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", [field.name for field in fields(BoxMask)])
 def test_every_switch_changes_a_score(field: str) -> None:
     base = BoxMask(crop_size=32, tau=0.5, min_side=16.0)
@@ -309,6 +310,7 @@ def test_images_of_two_sizes_share_a_batch() -> None:
     assert together == [strategy.score_batch([one], [])[0] for one in mixed]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "strategy",
     [

@@ -13,6 +13,7 @@ from tests.golden import BOXMASK_VARIANTS, boxmask_pipeline, boxmask_table, boxm
 PRECISIONS = {"float32": (torch.float32, 1e-5), "float64": (torch.float64, 1e-8)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("variant", BOXMASK_VARIANTS)
 def test_all_cases_match_the_loops(shared: Path, variant: str, precision: str) -> None:
@@ -31,6 +32,7 @@ def test_all_cases_match_the_loops(shared: Path, variant: str, precision: str) -
             np.testing.assert_array_equal(found.union[0], golden[f"{name}/expect_default/union"])
 
 
+@pytest.mark.slow
 def test_a_batch_equals_its_images_alone_to_the_last_bit(shared: Path) -> None:
     golden = load(shared, "boxmask_scores")
     same = [n for n in golden["case_names"] if golden[f"{n}/det_to_seg"].tolist() == [4, 5, 6, 7, 8]]

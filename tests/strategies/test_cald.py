@@ -276,6 +276,7 @@ def test_bad_settings_are_refused() -> None:
         Cald(resize=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "strategy",
     [

@@ -207,6 +207,7 @@ def test_bad_settings_and_missing_heads_are_refused() -> None:
         CDAL(det="dense").score_batch(sample_seen(CDAL(), 1), [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "strategy",
     [

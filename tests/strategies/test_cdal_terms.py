@@ -161,6 +161,7 @@ def test_distances_are_those_of_plain_loops(
 # ---- the same bits in any company ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_image_alone_has_the_same_context_to_the_last_bit(threads: int) -> None:
     generator = torch.Generator().manual_seed(5)
@@ -183,6 +184,7 @@ def test_an_image_alone_has_the_same_context_to_the_last_bit(threads: int) -> No
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @settings(derandomize=True, max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 2**32), seg=st.integers(1, 20), det=st.integers(1, 11), case=st.sampled_from(CASES),
@@ -205,6 +207,7 @@ def test_no_bit_of_a_distance_depends_on_the_blocks(
     assert (distance(summaries[order], centres[::-1].copy()) == whole[order][:, ::-1]).all()
 
 
+@pytest.mark.slow
 @settings(derandomize=True, max_examples=6, deadline=None)
 @given(seed=st.integers(0, 2**32), labeled=st.sampled_from([0, 1, 9]), no_common=st.sampled_from(["zero", "skip"]))
 def test_picks_are_the_same_for_any_number_of_shards(seed: int, labeled: int, no_common: str) -> None:

@@ -69,6 +69,7 @@ ALSO = {
 FAULTS = [(name, strategy) for name, faulty in BROKEN.items() for strategy in faulty]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [Sound()])
 def test_sound_strategies_pass_every_check(strategy: Strategy) -> None:
     assert [result for result in check_strategy(strategy) if not result.ok] == []
@@ -126,6 +127,7 @@ def test_where_nothing_is_said_nothing_is_tried() -> None:
 NAMES = {"peeks at no hidden label": "images of one scene are told by their names"}
 
 
+@pytest.mark.slow
 def test_a_failure_that_is_expected_is_ok_until_it_holds() -> None:
     assert_conforms(BelievesNames(), NAMES)
     result = next(r for r in check_strategy(BelievesNames(), NAMES) if r.name in NAMES)

@@ -65,6 +65,7 @@ def test_half_precision_is_summed_in_full(kept_as: torch.dtype, form: tuple[str,
     assert torch.equal(equal_scores(a, b, *form), equal_scores(a.float(), b.float(), *form))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("shape", [(5, 11, 32, 56), (3, 2, 7, 5), (2, 19, 128, 131)])
 def test_an_image_alone_scores_the_same_to_the_last_bit(shape: tuple[int, ...], threads: int) -> None:

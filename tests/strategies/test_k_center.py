@@ -79,6 +79,7 @@ def brute_force(features: NDArray[np.floating], mask: NDArray[np.bool_], keys: N
 KINDS = ["far apart", "all alike", "one hot", "on a grid", "tiny", "huge", "far from zero"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("kept_as", [np.float32, np.float64])
 @pytest.mark.parametrize("sorted", [True, False])

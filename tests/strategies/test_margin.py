@@ -162,6 +162,7 @@ def test_bad_settings_are_refused() -> None:
         Margin(max_boxes=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [Margin(), Margin("seg"), Margin(over="sum", max_boxes=2), Margin(over="max")])
 def test_conforms(strategy: Margin) -> None:
     assert_conforms(strategy)

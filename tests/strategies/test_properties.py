@@ -62,6 +62,7 @@ def numbers(score: Score) -> tuple[object, ...]:
     return score.value, dict(score.parts), None if score.summary is None else score.summary.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", EVERY, ids=repr)
 def test_permuting_images_permutes_scores(strategy: Strategy) -> None:
     """Any images in any order, some of them more than once: to the last bit."""

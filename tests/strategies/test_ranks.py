@@ -78,6 +78,7 @@ def test_picks_match_the_reference(shared: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 @settings(derandomize=True, max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 25), members=st.integers(1, 4))
 def test_rank_sums_match_counting(seed: int, count: int, members: int) -> None:
@@ -184,6 +185,7 @@ def test_bad_members_are_refused(members: tuple[Strategy, ...], what: str) -> No
         RankCombination(members)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "strategy",
     [PAIR, RankCombination((Drawn(), Equal(), Flipped())), RankCombination((Entropy(), BoxMask(crop_size=32)))],

@@ -119,6 +119,7 @@ def check_exact(seed: int, length: int) -> None:
         assert np.array_equal(one, want)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, LENGTHS)
 def test_nothing_loses_its_name_its_form_or_its_place(seed: int, length: int) -> None:

@@ -42,6 +42,7 @@ def figure(output: Detections, target: Objects, name: str = "map") -> float:
     return metric.compute()[name]
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_pycocotools(shared: Path, capfd: pytest.CaptureFixture[str]) -> None:
     people = People(shared / "data" / "coco_keypoints101")
     metric, rest = (Instances().metric(people.classes) for _ in range(2))

@@ -47,6 +47,7 @@ def figures(output: Detections, target: Objects, task: Keypoints | None = None) 
     return metric.compute()
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_pycocotools(shared: Path, capfd: pytest.CaptureFixture[str]) -> None:
     people = People(shared / "data" / "coco_keypoints101")
     metric, rest = (Keypoints().metric(people.classes) for _ in range(2))

@@ -51,7 +51,9 @@ def test_together_is_one_by_one() -> None:
         check_seed(seed)
 
 
-@pytest.mark.slow
-def test_many_together_are_one_by_one() -> None:
-    for seed in range(1000, 4000):
+@pytest.mark.parametrize(
+    "count", [pytest.param(300, marks=pytest.mark.slow), pytest.param(3000, marks=pytest.mark.soak)]
+)
+def test_many_together_are_one_by_one(count: int) -> None:
+    for seed in range(1000, 1000 + count):
         check_seed(seed)

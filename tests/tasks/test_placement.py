@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tasks.placement import (
     Placement,
+    axis_of_points,
     depth_at,
     depth_of_mask,
     eroded,
@@ -107,6 +108,26 @@ def test_an_l_shape_against_the_exact_value() -> None:
     assert axis.theta == pytest.approx(0.5 * atan2(2 * exact[2], exact[0] - exact[1]), abs=1e-12)
     values = np.linalg.eigvalsh([[exact[0], exact[2]], [exact[2], exact[1]]])
     assert [axis.minor, axis.major] == pytest.approx(values.tolist())
+
+
+def test_points_have_an_axis_as_masks_have() -> None:
+    """Every pixel centre of a mask as a point: the same moments, hence the same axis."""
+    mask = turned(40, 14, 0.6, 80, (40, 40))
+    rows, columns = np.nonzero(mask)
+    axis, same = principal_axis(mask), axis_of_points(np.stack([columns + 0.5, rows + 0.5], 1))
+    assert axis is not None
+    assert same is not None
+    assert (same.centre, same.theta) == (pytest.approx(axis.centre), pytest.approx(axis.theta))
+    assert (same.major, same.minor) == (pytest.approx(axis.major), pytest.approx(axis.minor))
+    assert same.clarity == pytest.approx(axis.clarity) == pytest.approx((40**2 - 14**2) / (40**2 + 14**2), abs=0.02)
+    line = axis_of_points(np.array([[3.0, 4.0], [3.0, 9.0]]))
+    assert line is not None
+    assert line.theta == pi / 2
+    assert line.clarity == pytest.approx(6.25 / (6.25 + 1 / 6))
+    alone = axis_of_points(np.array([[3.0, 4.0]]))
+    assert alone is not None
+    assert (alone.clarity, alone.elongation) == (0, 1)
+    assert axis_of_points(np.zeros((0, 2))) is None
 
 
 # ---- the outer side --------------------------------------------------------------------------------------------------

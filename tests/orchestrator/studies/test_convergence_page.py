@@ -58,6 +58,7 @@ def test_no_living_run_is_a_page_too(tmp_path: Path) -> None:
     assert "It takes two methods" in found.text
 
 
+@pytest.mark.slow
 def test_names_from_outside_are_escaped(tmp_path: Path) -> None:
     folder = write_fake_study(tmp_path / "pickup", seeds=(0,))
     text = (folder / "experiment.yaml").read_text()
@@ -90,6 +91,7 @@ def test_ours_is_a_method_or_its_arm(tmp_path: Path) -> None:
     assert method_called(study_of([write_fake_study(tmp_path / "c")]), "") == "auxnet"
 
 
+@pytest.mark.slow
 def test_as_it_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     write_fake_study(tmp_path / "pickup")
     monkeypatch.chdir(tmp_path)

@@ -63,6 +63,7 @@ def test_a_real_project_there_and_back(shared: Path, tmp_path: Path) -> None:
         check_same(annotations, found, image["file_name"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["coco_keypoints101/annotations_train.json", "coco_panoptic70/annotations.json"])
 def test_real_annotations_there_and_back(shared: Path, tmp_path: Path, name: str) -> None:
     """Masks are the same pixels; the box that was given is the rectangle; crowds stay crowds."""

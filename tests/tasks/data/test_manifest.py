@@ -159,6 +159,7 @@ def test_what_is_no_manifest_is_named(tmp_path: Path) -> None:
         write_manifest(tmp_path / "m.parquet", [], CLASSES, (0, 1, 2))
 
 
+@pytest.mark.slow
 def test_no_torch_is_imported() -> None:
     code = "import sys, tasks.data.manifest; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

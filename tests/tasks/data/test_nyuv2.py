@@ -321,6 +321,7 @@ def test_faults_of_objects_and_fields_are_named(tmp_path: Path) -> None:
 # ---- the reference material -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_fixture_is_as_expected(shared: Path, tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
     root = shared / "data" / "fixtures" / "nyuv2_mat"

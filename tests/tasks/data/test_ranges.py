@@ -22,6 +22,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Answeri
         yield start
 
 
+@pytest.mark.slow
 def test_a_small_object_is_one_request(answering: Callable[..., Answering]) -> None:
     server = answering(part(b"0123456789", 0, 10))
     with RangedFile("bucket", "a") as file:

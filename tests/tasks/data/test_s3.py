@@ -114,6 +114,7 @@ def test_a_conflict_of_two_writers_is_tried_again(answering: Callable[..., Answe
     assert len(server.asked) == 2
 
 
+@pytest.mark.slow
 def test_without_keys_it_is_said_which_to_set(
     answering: Callable[..., Answering], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +142,7 @@ def test_buckets_stand_in_the_path_at_servers_of_ones_own(answering: Callable[..
     assert server.asked[0][1] == "/bucket/a/b.json"
 
 
+@pytest.mark.slow
 def test_the_library_is_loaded_when_an_object_is_asked_for_and_not_before() -> None:
     code = "import sys, orchestrator.store, tasks.data.manifest; print('boto3' in sys.modules)"
     done = subprocess.run(

@@ -70,6 +70,7 @@ def test_redundancy_sets_the_length_of_sequences() -> None:
     assert scenes[3] < 0.5 * scenes[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redundancy", [0.0, 1.0])
 def test_shares_are_of_images_whatever_the_lengths(redundancy: float) -> None:
     shots = list(plan("train", 6000, 1, redundancy, 0.0))
@@ -79,6 +80,7 @@ def test_shares_are_of_images_whatever_the_lengths(redundancy: float) -> None:
         assert sum(s.condition == name for s in shots) / len(shots) == pytest.approx(share, abs=0.04)
 
 
+@pytest.mark.slow
 def test_tail_one_is_uniform() -> None:
     shots = list(plan("val", 3000, 0, 0.0, 1.0))
     for counts in (Counter(s.street for s in shots), Counter(s.condition for s in shots)):

@@ -52,6 +52,7 @@ def test_truth_fits_together(tmp_path: Path) -> None:
         assert len(set(names)) == len(names)
 
 
+@pytest.mark.slow
 def test_the_pickup_point_is_the_centre_of_gravity() -> None:
     """Of the height under the mask, rendered large; even where it lies in the hole of a ring."""
     workbench = replace(SMALL, size=(384, 512))

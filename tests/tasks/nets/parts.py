@@ -15,6 +15,7 @@ from tests.tasks.nets.shapes import seeded
 TASKS = ("detection", "instances", "keypoints")
 CLASSES = ClassMap(("arm", "rod"), (), (-1, -1), ("arm.left", "arm.right", "rod.tip"))
 SIZE = (64, 80)
+WIDTH = 8  # of the pyramid: what is tested does not depend on it, and wider ones take their time
 
 
 def part_sample(seed: int, size: tuple[int, int] = SIZE) -> Sample:
@@ -47,7 +48,7 @@ def batch_of(samples: Sequence[Sample]) -> Batch:
 
 def small_rcnn(tasks: Sequence[str] = TASKS, **options: Any) -> MultiHeadRcnn:
     given: dict[str, Any] = {
-        **{"backbone": "small", "width": 32, "anchor": 4.0, "proposals": 100, "samples": 64},
+        **{"backbone": "small", "width": WIDTH, "anchor": 4.0, "proposals": 30, "samples": 16},
         **options,
     }
     return seeded(lambda: rcnn(CLASSES, tasks, **given))

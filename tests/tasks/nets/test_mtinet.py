@@ -86,7 +86,7 @@ def test_every_form_trains_and_answers(tasks: Sequence[str], inputs: tuple[str, 
 
 
 def test_what_is_read_beside_the_image_changes_the_answer() -> None:
-    given = batch(2)
+    given = batch(1)
     for name, fusion in (("depth", "sum"), ("depth", "stem"), ("segmentation", "sum")):
         model = net(inputs=("rgb", name), fusion=fusion)
         blind = replace(given, inputs={name: torch.zeros_like(given.inputs[name])})
@@ -138,6 +138,7 @@ def test_without_any_label_there_is_no_gradient() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() == 0 for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_deep_supervision_adds_the_losses_of_four_scales() -> None:
     deep, plain = net().eval(), net(deep_supervision=False).eval()
     assert {name for name, _ in deep.named_parameters()} - {name for name, _ in plain.named_parameters()} == {
@@ -150,6 +151,7 @@ def test_deep_supervision_adds_the_losses_of_four_scales() -> None:
     assert (deep(given).values["depth.l1"] > plain(given).values["depth.l1"]).all()
 
 
+@pytest.mark.slow
 def test_options_change_the_network() -> None:
     given = batch(1)
     plain = metres(answers(net(), given)[0])
@@ -171,6 +173,7 @@ def millions(tasks: Sequence[str], **options: Any) -> float:
     return sum(p.numel() for p in mtinet(classes, tasks, **options).parameters()) / 1e6
 
 
+@pytest.mark.slow
 def test_parameters_on_hrnet() -> None:
     """UMST-S as measured before (3.94 M), and so is what a second backbone adds (13.41 - 9.55 = 3.86 M).
 
@@ -221,6 +224,7 @@ def test_each_head_answers_just_that() -> None:
         model.train().predict(given.images)
 
 
+@pytest.mark.slow
 def test_weights_go_to_a_file_and_back(tmp_path: Path) -> None:
     model, given = net(inputs=("rgb", "depth")), batch(2)
     total(model, given)  # moves the running statistics
@@ -236,6 +240,7 @@ def test_weights_go_to_a_file_and_back(tmp_path: Path) -> None:
         mtinet(CLASSES, BOTH, weights=str(tmp_path / "whole.pt"))
 
 
+@pytest.mark.slow
 def test_shared_layers_are_those_that_gradnorm_balances() -> None:
     for options, names in (({}, "backbone.stages.3"), ({"fpn": True}, "narrow")):
         model = net(**options)
@@ -278,6 +283,7 @@ def test_wrong_sizes_are_named() -> None:
         net().eval().predict(torch.rand(1, 3, 42, 64))
 
 
+@pytest.mark.slow
 def test_the_losses_fall() -> None:
     model, given = net(deep_supervision=False, loss_stride=2), batch(2)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)

@@ -16,7 +16,7 @@ from tasks.keypoints import Keypoints
 from tasks.nets.decode import Decode
 from tasks.nets.rcnn import MultiHeadRcnn, rcnn
 from tasks.types import Losses, Objects, Sample
-from tests.tasks.nets.parts import CLASSES, SIZE, TASKS, batch_of, part_sample, small_rcnn
+from tests.tasks.nets.parts import CLASSES, SIZE, TASKS, WIDTH, batch_of, part_sample, small_rcnn
 from tests.tasks.nets.shapes import seeded
 
 PARTS = (
@@ -151,7 +151,7 @@ def test_what_lies_in_a_crowd_is_not_background() -> None:
 def loose() -> MultiHeadRcnn:
     """An untrained net whose classes pass the threshold here and there."""
     model = small_rcnn(decode=Decode(top=20))
-    torch.nn.init.normal_(model.roi_heads.box_predictor.cls_score.weight, std=0.3)
+    seeded(lambda: torch.nn.init.normal_(model.roi_heads.box_predictor.cls_score.weight, std=0.3))
     return model.eval()
 
 
@@ -173,7 +173,7 @@ def test_rows_belong_together_and_raw_probabilities_have_the_background_last() -
     assert one.keypoints is not None
     assert one.keypoint_scores is not None
     assert found.features is not None
-    assert found.features.shape == (4 * 32,)
+    assert found.features.shape == (4 * WIDTH,)
     assert (one.boxes[:, 2:] <= torch.tensor([80.0, 64.0])).all()
     arm, rod = one.labels == 0, one.labels == 1
     assert (one.keypoints[arm][:, 2] == 0).all()  # the rod's slot
@@ -237,7 +237,7 @@ def test_nothing_found_is_an_answer() -> None:
 @pytest.mark.slow
 def test_it_learns_boxes_masks_and_points() -> None:
     samples = [part_sample(seed) for seed in range(4)]
-    model = small_rcnn().train()
+    model = small_rcnn(width=32, proposals=100, samples=64).train()
 
     def trained() -> None:
         optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3)

@@ -42,6 +42,7 @@ def test_the_divisor_is_that_of_a_loop(name: str, options: dict[str, object]) ->
             assert found[i][loss] == pytest.approx(scale / expected, rel=1e-5), (loss, i)
 
 
+@pytest.mark.slow
 def test_the_largest_divisor_of_the_papers_table() -> None:
     """Table I: .218 with KGC, .219 with KGC+. A moving average from 0 of an error near 1 passes m (1 - m) <= .25."""
 
