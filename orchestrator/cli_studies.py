@@ -1,4 +1,4 @@
-"""The verbs for studies: what a paper's tables and figures say of runs that are finished."""
+"""The verbs for studies: a paper's tables and figures, of runs that are finished or of an example of its own."""
 
 from importlib import import_module
 from typing import Annotated
@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from orchestrator.components import attribute
+from orchestrator.errors import ConfigError
 from orchestrator.terminal import out, place_of, say
 
 app = typer.Typer()
 study = typer.Typer(
     name="study",
-    help="A paper's tables and figures of finished runs, as one page.",
+    help="A paper's tables and figures, as one page.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -83,3 +84,77 @@ def convergence(
     pages.write_study(found, ours, target)
     out.print(pages.terminal_table(found))
     say(f"page: {target}")
+
+
+@study.command()
+def affinity(
+    runs: Annotated[list[str], typer.Argument(help="Run folders, e.g. runs/tasks or s3://bucket/tasks.")],
+    page: Annotated[str, typer.Option("--out", help="The page, one HTML file.")] = "affinity.html",
+) -> None:
+    """Which task helps which: gains of students whose teacher is shown another task, and of the controls beside them.
+
+    The run needs arms with teacher: {task: B, inputs: [rgb, A]}, one with inputs: [rgb] as control, and one without a
+    teacher. An effect whose 95 % interval over the seeds holds 0 is called not shown.
+
+    [bold]Example:[/bold]  mtal study affinity runs/tasks
+    """
+    target = place_of(page)
+    read = attribute("orchestrator.studies.affinity_runs:affinity_of")
+    found = [read(place_of(run)) for run in dict.fromkeys(runs)]
+    pages = import_module("orchestrator.studies.affinity_page")
+    pages.write_affinity(found, target)
+    for one in found:
+        out.print(pages.terminal_table(one))
+        for said in (*pages.verdicts(one), *one.notes, *one.wanted):
+            say(said)
+    say(f"page: {target}")
+
+
+@study.command()
+def toy(
+    regime: Annotated[
+        str, typer.Option(help="How it is trained, which the paper does not say; the page lists all regimes.")
+    ] = "tanh60-teacher4",
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="How many; all are trained at once.")] = 10,
+    page: Annotated[str, typer.Option("--out", help="The page, one HTML file.")] = "toy.html",
+) -> None:
+    """The toy example of the papers on imbalanced multi-task learning: ST, MTL and T-S, and the controls they lack.
+
+    Two functions of one variable, small networks, about a minute. The default regime has the paper's order of methods;
+    others, such as relu60, have another.
+
+    [bold]Example:[/bold]  mtal study toy --seeds 10
+    """
+    target = place_of(page)
+    display = attribute("orchestrator.display:Display")(out)
+    with display.shown(f"toy, {regime}"):
+        found = attribute("orchestrator.studies.toy:toy")(regime, range(seeds), display.update)
+    pages = import_module("orchestrator.studies.toy_page")
+    pages.write_toy(found, target)
+    out.print(pages.terminal_table(found))
+    for said in pages.finding(found):
+        say(said)
+    say(f"page: {target}")
+
+
+@study.command("side-by-side")
+def side_by_side(
+    run: Annotated[str, typer.Argument(help="A run folder, e.g. runs/tasks or s3://bucket/tasks.")],
+    arms: Annotated[str, typer.Option(help="Whose answers are shown, e.g. rgb,teacher.")],
+    images: Annotated[int, typer.Option(min=1, help="How many images: a sample, spread over the classes.")] = 6,
+    seed: Annotated[int | None, typer.Option(help="The seed of the arms; default: the first.")] = None,
+    draw: Annotated[int, typer.Option(help="Another number, another sample.")] = 0,
+    page: Annotated[str, typer.Option("--out", help="The page, one HTML file.")] = "side_by_side.html",
+) -> None:
+    """Semantic maps and depth as several arms of a run answer them for the same images, beside the truth.
+
+    [bold]Example:[/bold]  mtal study side-by-side runs/tasks --arms plain,student
+    """
+    named = tuple(filter(None, arms.split(",")))
+    if not named:
+        raise ConfigError(f"--arms {arms}: names no arm; expected some, such as plain,student: name them")
+    room, target = import_module("orchestrator.studies.side_by_side"), place_of(page)
+    display = attribute("orchestrator.display:Display")(out)
+    with display.shown(f"drawing {run}"):
+        shown = room.side_by_side(place_of(run), room.Wish(named, images, seed, draw), target, display.update)
+    say(f"pictures: {target}: {shown} images of {len(named)} arms")

@@ -9,6 +9,8 @@ from scipy.special import stdtrit
 
 from orchestrator.curves import Curve
 
+DRAWS = 10_000  # of seeds, for a bootstrap interval
+
 
 @dataclass(frozen=True, eq=False)
 class Paired:
@@ -36,3 +38,12 @@ def paired(curve: Curve, baseline: Curve, level: float = 0.95) -> Paired | None:
     if seeds.size > 1:
         half = stdtrit(seeds.size - 1, 0.5 + level / 2) * difference.std(axis=0, ddof=1) / math.sqrt(seeds.size)
     return Paired(curve.arm, baseline.arm, seeds, difference, mean, mean - half, mean + half)
+
+
+def bootstrap(values: NDArray[np.float64], rng: np.random.Generator, level: float = 0.95) -> tuple[float, float]:
+    """The interval of the mean of ``values [S]`` when seeds are drawn anew with replacement; NaN for fewer than two."""
+    if values.size < 2:
+        return math.nan, math.nan
+    means = values[rng.integers(values.size, size=(DRAWS, values.size))].mean(axis=1)
+    low, high = np.quantile(means, (0.5 - level / 2, 0.5 + level / 2))
+    return float(low), float(high)

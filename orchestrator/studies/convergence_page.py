@@ -2,15 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from orchestrator import __version__
@@ -33,6 +28,7 @@ from orchestrator.studies.convergence import (
 )
 from orchestrator.studies.convergence_figures import double_box_svg, error_curves_svg, weight_areas_svg
 from orchestrator.studies.convergence_runs import MDSQ, Study
+from orchestrator.studies.pages import plain_table, template
 from orchestrator.tables import MINUS, NOTHING
 from tasks.data.files import Place
 
@@ -80,13 +76,11 @@ def write_study(study: Study, ours: str, out: Place) -> None:
 def terminal_table(study: Study) -> Table:
     """The main table, as the terminal shows it."""
     lost = ", ".join(f"{one.arm} seed {one.seed}" for one in study.missing)
-    table = Table(
-        title=f"{_title(study)}: steps until convergence, and {error_name(study)} from there on",
-        title_justify="left", caption=f"Not in it: {lost}." if lost else None, caption_justify="left",
-        box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False,
+    table = plain_table(
+        f"{_title(study)}: steps until convergence, and {error_name(study)} from there on",
+        f"Not in it: {lost}." if lost else "",
+        "method", "runs", "dead", "steps, median", "mean ± sd", "error, median", "mean ± sd",
     )  # fmt: skip
-    for title in ("method", "runs", "dead", "steps, median", "mean ± sd", "error, median", "mean ± sd"):
-        table.add_column(title, justify="left" if title == "method" else "right", no_wrap=True)
     for row in main_rows(study, outcomes(study.runs, study.error)):
         cells = (row.method, str(row.runs), row.dead, row.steps, row.steps_spread, row.error, row.error_spread)
         table.add_row(*cells)
@@ -146,21 +140,13 @@ def _page(study: Study, ours: str) -> str:
         ("Converged error", _matrix({method: one.errors for method, one in alive.items()})),
     ]
     losses, extremes, areas = _weights(study)
-    return _template().render(
+    return template("convergence.html").render(
         version=__version__, title=_title(study), lede=_lede(study), error=error_name(study), looks=looks, ours=ours,
         missing=study.missing, notes=_notes(study, found), dead=DEAD, rows=main_rows(study, found),
         boxes=_box(study, alive), curves=_curves(study), areas=areas, losses=losses, extremes=extremes,
         saved=_saved(found, ours), tests=tests, methods=list(alive), limit=_limit(alive), alpha=ALPHA,
         seeds=_seeds(study),
     )  # fmt: skip
-
-
-@cache
-def _template() -> Template:
-    """The template of the page; it escapes every name that comes from outside."""
-    loader = FileSystemLoader(Path(__file__).parents[1] / "templates")
-    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    return Environment(loader=loader, autoescape=True, **options).get_template("convergence.html")
 
 
 def _title(study: Study) -> str:
