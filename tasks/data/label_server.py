@@ -188,9 +188,9 @@ class LabelServer:
                     if error.status == 404 and page > 1:
                         break  # behind the last page
                     raise
-                entries = answer.get(key) if isinstance(answer, Mapping) else None
-                is_list = isinstance(entries, list) and all(map(_has_id, entries))
-                if not is_list or type(answer.get(count)) is not int:
+                entries: Any = answer.get(key) if isinstance(answer, Mapping) else None
+                has_all = isinstance(entries, list) and type(answer.get(count)) is int
+                if not has_all or not all(map(_has_id, entries)):
                     raise LabelServerError(
                         f"{self.url}{urlsplit(path).path}: answers no list of {key} with numbers and their {count!r}; "
                         f"expected a Label Studio: correct {URL}"
