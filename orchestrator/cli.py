@@ -13,7 +13,16 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator import __version__, cli_augment, cli_jobs, cli_labels, cli_people, cli_pool, cli_strategies
+from orchestrator import (
+    __version__,
+    cli_augment,
+    cli_jobs,
+    cli_labels,
+    cli_people,
+    cli_place,
+    cli_pool,
+    cli_strategies,
+)
 from orchestrator.components import attribute
 from orchestrator.config import find, load
 from orchestrator.errors import ConfigError, MtalError, disk_sentence
@@ -40,7 +49,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     add_completion=False,
 )
-for verbs in (cli_pool, cli_labels, cli_people, cli_augment, cli_strategies, cli_jobs):
+for verbs in (cli_pool, cli_labels, cli_people, cli_augment, cli_place, cli_strategies, cli_jobs):
     app.add_typer(verbs.app)
 
 

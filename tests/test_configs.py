@@ -14,7 +14,7 @@ from orchestrator.display import Display
 
 HOME = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((HOME / "configs").glob("*.yaml"))
-EMBEDDED = {"streets", "workbench"}  # data sets that need no files
+EMBEDDED = {"streets", "workbench", "engine_parts"}  # data sets that need no files
 IN_SHARED = {  # where the reference material has a data set, or a few images in its form
     "camvid": "data/camvid11",
     "coco": "data/coco_panoptic70",
@@ -30,9 +30,11 @@ every_network = pytest.mark.parametrize(  # that of a9 is that of nuimages
 
 
 def on_streets(path: Path, size: tuple[int, int], **changes: Any) -> dict[str, Any]:
-    """The tree of a configuration with a few street scenes in the place of its data."""
-    data = {"name": "streets", "images": 12, "validation": 3, "test": 4, "size": list(size)}
-    return {**read_yaml(path), "data": data, **changes}
+    """The tree of a configuration with a few street scenes (where it needs keypoints, parts) in place of its data."""
+    tree = read_yaml(path)
+    name = "engine_parts" if "keypoints" in tree["tasks"] else "streets"
+    data = {"name": name, "images": 12, "validation": 3, "test": 4, "size": list(size)}
+    return {**tree, "data": data, **changes}
 
 
 @every_config
