@@ -177,8 +177,10 @@ def label_studio_of(path: Any, images: str = "") -> LabelStudio:
 def _of_tasks(source: LabelStudio, folder: Place) -> Iterator[Entry]:
     for image, annotations, _ in combined_entries(source):
         root = Path(source.root).absolute()
-        files = {key: relative_uri(root / image[key], folder) for key in ("file_name", "depth_file") if key in image}
-        yield {**image, **files}, annotations
+        for key in ("file_name", "depth_file"):
+            if key in image:
+                image[key] = relative_uri(root / image[key], folder)
+        yield image, annotations
 
 
 # ---- from a manifest ------------------------------------------------------------------------------------------------

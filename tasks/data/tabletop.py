@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import cos, pi, sin
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -184,7 +185,7 @@ def _clouds(rng: np.random.Generator, size: tuple[int, ...], cells: int) -> Arra
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
-def write_maps(folder: Path, id: str, maps: Mapping[str, NDArray[np.uint8] | NDArray[np.float32]]) -> dict[str, str]:
+def write_maps(folder: Path, id: str, maps: Mapping[str, NDArray[Any]]) -> dict[str, str]:
     """Write ``images`` (RGB), ``semantic`` or ``depth`` (metres), each below a folder of its name; the uri of each.
 
     A file appears under its name only when it is complete; one that is there is replaced.
@@ -197,13 +198,13 @@ def write_maps(folder: Path, id: str, maps: Mapping[str, NDArray[np.uint8] | NDA
     return uris
 
 
-def _array(values: NDArray[np.uint8] | NDArray[np.float32]) -> bytes:
+def _array(values: NDArray[Any]) -> bytes:
     data = io.BytesIO()
     np.save(data, values)
     return data.getvalue()
 
 
-def _png(values: NDArray[np.uint8] | NDArray[np.float32]) -> bytes:
+def _png(values: NDArray[Any]) -> bytes:
     made, encoded = cv2.imencode(".png", values if values.ndim == 2 else cv2.cvtColor(values, cv2.COLOR_RGB2BGR))
     assert made
     return encoded.tobytes()

@@ -104,8 +104,8 @@ class Workbench:
     def _record(self, folder: Path, split: str, index: int) -> Record:
         bench, view, id = self.bench(split, index), self.view(split, index), f"{split}-{index:06d}"
         labels = np.array([0, *(part.label + 1 for part in bench.parts)], np.uint8)
-        maps = {"images": view.image, "semantic": labels[view.instances], "depth": view.depth}
-        uris = write_maps(folder, id, maps)
+        semantic: NDArray[np.uint8] = labels[view.instances]
+        uris = write_maps(folder, id, {"images": view.image, "semantic": semantic, "depth": view.depth})
         objects = tuple(self._objects(bench, view, rng_of("workbench", self.seed, split, index, "masks")))
         return Record(id, uris["images"], self.size, split, id, objects, uris["semantic"], uris["depth"])
 

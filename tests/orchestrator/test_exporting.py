@@ -135,6 +135,7 @@ def test_tasks_and_their_configuration(tmp_path: Path) -> None:
     assert export_tasks(str(tmp_path / "direct.json"), str(tmp_path / "t.json"), Wanted(), lambda *told: None)[0] == 4
 
 
+@pytest.mark.slow
 def test_engine_parts_come_back_from_label_studio(tmp_path: Path) -> None:
     """Polygons of one and of several parts, brushes, boxes, keypoints, splits, scenes and depth: all the same."""
     prepare(EngineParts(images=4, validation=1, test=1, size=(72, 96), objects=(5, 6)), tmp_path / "first")

@@ -13,7 +13,7 @@ from tasks.data.engine_parts import EngineParts
 
 FEW = (
     "data.images=12", "data.validation=2", "data.test=4", "data.size=[64,96]", "data.objects=[1,2]", "model.width=16",
-    "model.samples=16", "model.proposals=40", "train.steps=6", "train.batch=4", "reference.steps=150",
+    "model.samples=16", "model.proposals=40", "train.steps=6", "train.batch=4", "reference.steps=100",
 )  # fmt: skip
 SETS = [word for one in FEW for word in ("--set", one)]
 

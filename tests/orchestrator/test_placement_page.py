@@ -23,7 +23,7 @@ from tests.orchestrator.test_placing import CLASSES, SIZE, TRIO, card, detection
 
 SMALL = EngineParts(images=2, validation=1, test=3, size=(64, 96), objects=(2, 3))
 TASKS = ("detection", "instances", "keypoints")
-MODEL = {"backbone": "small", "width": 16, "anchor": 4.0, "proposals": 20, "samples": 16}
+MODEL = {"backbone": "small", "width": 8, "anchor": 4.0, "proposals": 20, "samples": 16}
 
 
 def silent(*told: object) -> None:
@@ -69,6 +69,7 @@ def test_rows_and_sentences() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_all_files_are_written(site: Path, tmp_path: Path) -> None:
     """By a network that knows nothing: every labeled part is in the table, once."""
     out = tmp_path / "placed"
@@ -89,6 +90,7 @@ def test_all_files_are_written(site: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".placed*"))
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_has_no_accuracy(site: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (120, 80), (90, 90, 90)).save(tmp_path / "photos" / "a.jpg")
