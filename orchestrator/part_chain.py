@@ -18,7 +18,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from orchestrator import __version__, running
 from orchestrator.augmenting import NAME, Order, augment
 from orchestrator.config import load
-from orchestrator.cycle import finished
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.exporting import Wanted, export_tasks, faults, labels_of
 from orchestrator.placement_page import MARKER, PAGE, Where, place_parts, sentences
@@ -180,29 +179,22 @@ def _train(
         "group": "group",
         "size": list(size),
     }
-    images = CombinedFile(folder / NAME).images
-    ours = [
-        f"data={json.dumps(data)}",
-        f"active.initial={images}",
-        f"output={json.dumps(str(out.absolute() / 'runs'))}",
-    ]
+    ours = [f"data={json.dumps(data)}", f"output={json.dumps(str(out.absolute() / 'runs'))}"]
     experiment = load(chain.config, [*chain.sets, *ours])
     with shown(f"{experiment.name}: reading the data"):
         plan = running.planned(experiment, told)
-    _, failures = running.run(plan, execute)
-    if failures:
-        raise RunError(failures[0].why)
-    arm, seed = next(iter(experiment.arms)), experiment.seeds[0]
-    last = finished(plan.folder, arm, seed)[-1]
-    return Path(str(plan.folder.root)) / last.checkpoint, Path(plan.manifest), last.metrics
+    checkpoint, figures = running.fully_trained(plan, execute)
+    return Path(str(checkpoint)), Path(plan.manifest), figures
 
 
 def _place(checkpoint: Path, data: Path, rules: Rules, folder: Path, told: Told) -> Mapping[str, Any]:
-    if not (folder / MARKER).is_file():
+    """The summary of the placement by this network; one by another network, or a part of one, gives way."""
+    marker = folder / MARKER
+    if not marker.is_file() or read_json(marker)["checkpoint"] != str(checkpoint):
         if folder.is_dir():
             remove_tree(folder)
         place_parts(Where(checkpoint, data), rules, folder, told)
-    found: Mapping[str, Any] = read_json(folder / MARKER)
+    found: Mapping[str, Any] = read_json(marker)
     return found
 
 
@@ -225,7 +217,7 @@ def _page(chain: Chain, out: Path, found: Mapping[str, Any], figures: Mapping[st
         {"name": "labels", "link": export, "text": "an export of Label Studio"},
         {"name": "combined", "link": COMBINED, "text": "boxes, outlines and keypoints in one COCO file"},
         {"name": "copies", "link": f"augmented/{NAME}", "text": f"{copies.total()} copies of training images"},
-        {"name": "training", "link": f"runs/{_run_name(found, out)}/report.html", "text": f"step {found['step']}"},
+        {"name": "training", "link": _below(found["checkpoint"], out), "text": f"a network of {found['step']} steps"},
         {"name": "placement", "link": f"placed/{PAGE}", "text": f"{found['parts']} parts in {found['images']} images"},
     ]
     splits = [{"name": name, "images": images[name], "copies": copies[name]} for name in ("train", "val", "test")]
@@ -237,5 +229,6 @@ def _page(chain: Chain, out: Path, found: Mapping[str, Any], figures: Mapping[st
     )
 
 
-def _run_name(found: Mapping[str, Any], out: Path) -> str:
-    return Path(found["checkpoint"]).relative_to(out.absolute() / "runs").parts[0]
+def _below(path: str, out: Path) -> str:
+    """A path as a link on the page, which can be moved with its folder."""
+    return Path(path).relative_to(out.absolute()).as_posix()

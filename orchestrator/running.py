@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -242,6 +242,19 @@ def run(plan: Plan, execute: Executor, fresh: Sequence[str] = ()) -> tuple[Place
         if not len(collect(plan)):
             _require(failures)
         return write_report(folder.root), failures
+
+
+def fully_trained(plan: Plan, execute: Executor) -> tuple[Place, Mapping[str, float]]:
+    """model.pt and the figures of the reference's first seed, as ``run`` makes them; RunError where that fails."""
+    folder, experiment = plan.folder, plan.experiment
+    with folder.locked():
+        _refuse_changes(plan)
+        folder.write_experiment(plain(experiment))
+        unit = Unit("reference", "", experiment.reference.seeds[0])
+        _require(execute(plan, [] if is_done(plan, unit) else [unit]))
+    inputs = identity.reference_inputs(experiment, Manifest.open(place(plan.manifest)).fingerprint)
+    made = folder.reference_fit(fingerprint(inputs), unit.seed)
+    return made / "model.pt", read_json(made / "fit.json")["metrics"]
 
 
 def _gpu() -> str | None:
