@@ -30,7 +30,7 @@ TABLE, MARKER, PAGE = "placements.parquet", "placement.json", "index.html"
 COLORS: Mapping[str, Rgb] = {CORRECT: (0, 158, 115), WRONG: (213, 94, 0)}
 UNSURE: Rgb = (150, 150, 150)  # without a verdict
 WIDE = 480  # px: about how wide a picture is
-_AT_ONCE = 1024  # images whose parts are rows at a time
+_AT_ONCE = 64  # images whose parts (and masks) are held at a time
 Told = Callable[[str, str, int, int], None]
 
 
