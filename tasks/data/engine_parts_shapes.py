@@ -98,7 +98,7 @@ def _bolt_outline() -> Any:
 
 SHAPES: Mapping[str, Shape] = {
     "rocker_arm": Shape(
-        _arm_outline(), _rocker_arm, 2.4, ((0.36, 0.36, 0.39), IRON), 0.2, 0.88,
+        _arm_outline(), _rocker_arm, 2.4, ((0.36, 0.36, 0.39), IRON), 0.2, 0.94,
         {"tip": _TIP, "pivot": _PIVOT, "cup": _CUP},
     ),
     "gear": Shape(_gear_outline(), _gear, 0.9, (BRASS, STEEL), 0.4, 0.5, {}),
