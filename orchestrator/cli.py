@@ -19,6 +19,7 @@ from orchestrator import (
     cli_jobs,
     cli_labels,
     cli_people,
+    cli_place,
     cli_pool,
     cli_strategies,
     cli_studies,
@@ -49,7 +50,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     add_completion=False,
 )
-for verbs in (cli_pool, cli_labels, cli_people, cli_augment, cli_studies, cli_strategies, cli_jobs):
+for verbs in (cli_pool, cli_labels, cli_people, cli_augment, cli_place, cli_studies, cli_strategies, cli_jobs):
     app.add_typer(verbs.app)
 
 

@@ -36,6 +36,10 @@ def export(
     prefix: Annotated[
         str, typer.Option(help="For label-studio, before each file's name: where the server finds it.")
     ] = "",
+    finished: Annotated[
+        bool,
+        typer.Option("--finished", help="For label-studio: labels as annotations, as a project is exported."),
+    ] = False,
 ) -> None:
     """Write labels as a combined COCO file, or as tasks for Label Studio with their labelling configuration.
 
@@ -49,7 +53,7 @@ def export(
             counts = exporting.export_coco(source, out_file, wanted, display.update)
             told = f"labels: {out_file}: {counts['images']} images, {counts['annotations']} annotations"
         else:
-            count, config = exporting.export_tasks(source, out_file, wanted, display.update, prefix)
+            count, config = exporting.export_tasks(source, out_file, wanted, display.update, prefix, finished)
             told = f"tasks: {out_file}: {count}; labelling configuration: {config}"
     say(told)
 

@@ -20,7 +20,7 @@ from rich.progress import (
 
 WORDS = {
     **{"fit": "training", "evaluate": "evaluating", "score": "scoring", "explain": "drawing", "prepare": "reading"},
-    **{"export": "writing", "augment": "augmenting", "show": "drawing"},
+    **{"export": "writing", "augment": "augmenting", "show": "drawing", "place": "placing"},
 }
 COUNTED = {"fit": "steps"}  # what a phase counts; images, where nothing is said
 EVERY = 10.0  # seconds between lines of a log file

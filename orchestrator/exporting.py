@@ -58,10 +58,13 @@ def export_coco(source: str, out: str, wanted: Wanted, told: Told) -> dict[str, 
         return writer.counts
 
 
-def export_tasks(source: str, out: str, wanted: Wanted, told: Told, prefix: str = "") -> tuple[int, Place]:
+def export_tasks(
+    source: str, out: str, wanted: Wanted, told: Told, prefix: str = "", is_finished: bool = False
+) -> tuple[int, Place]:
     """Write what is labeled as tasks of Label Studio, and the labelling configuration beside them; how many, and where.
 
-    ``prefix`` comes before each file's name: where the server finds it.
+    ``prefix`` comes before each file's name: where the server finds it. ``is_finished``: the labels are annotations
+    and no predictions, as in a project that was exported.
     """
     path = _target(out, source)
     with faults():
@@ -73,7 +76,7 @@ def export_tasks(source: str, out: str, wanted: Wanted, told: Told, prefix: str 
             nonlocal is_crowded
             for done, (image, annotations) in enumerate(labels.entries, start=1):
                 is_crowded |= any(one.get("iscrowd") for one in annotations)
-                yield task_of(image, annotations, categories, prefix)
+                yield task_of(image, annotations, categories, prefix, is_finished=is_finished)
                 told(path.name, "export", done, labels.total)
 
         count = write_tasks(path, tasks())
@@ -158,15 +161,27 @@ def _of_json(path: Any, folder: Place) -> Labels:
     if first is not None and first.key:
         file = CombinedFile(path)
         return Labels(iter(file), file.images, file.head)
-    images = "images" if (path.parent / "images").is_dir() else ""
-    source = LabelStudio(str(path.parent), path.name, images=images)
+    source = label_studio_of(path)
     return Labels(_of_tasks(source, folder), 0, {"categories": source.categories})
+
+
+def label_studio_of(path: Any, images: str = "") -> LabelStudio:
+    """An export of Label Studio; its images in a folder, else in ``images`` beside it or beside it.
+
+    Its labelling configuration is the XML of the same name, where there is one.
+    """
+    beside = images or ("images" if (path.parent / "images").is_dir() else "")
+    config = path.with_suffix(".xml")
+    return LabelStudio(str(path.parent), path.name, config.name if config.is_file() else "", images=beside)
 
 
 def _of_tasks(source: LabelStudio, folder: Place) -> Iterator[Entry]:
     for image, annotations, _ in combined_entries(source):
-        path = Path(source.root).absolute() / image["file_name"]
-        yield {**image, "file_name": relative_uri(path, folder)}, annotations
+        root = Path(source.root).absolute()
+        for key in ("file_name", "depth_file"):
+            if key in image:
+                image[key] = relative_uri(root / image[key], folder)
+        yield image, annotations
 
 
 # ---- from a manifest ------------------------------------------------------------------------------------------------

@@ -2,22 +2,22 @@
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
 import torch
 
-from orchestrator import cycle, identity, loggers
+from orchestrator import identity, loggers
 from orchestrator.components import Component, make
 from orchestrator.config import Experiment, arm, plain
+from orchestrator.cycle_rows import write_cycles
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.preparing import Elsewhere, Report, prepare
 from orchestrator.report import write_report
-from orchestrator.store import RunFolder, commit, fingerprint, read_json, write_json, write_table
+from orchestrator.store import RunFolder, commit, fingerprint, read_json, write_json
 from orchestrator.teaching import check_inputs, check_teaching
 from orchestrator.trials import Failure, Plan, Unit, initial_folder, is_done
 from tasks.base import Metric, Model, Task, sensors_of
@@ -242,9 +242,22 @@ def run(plan: Plan, execute: Executor, fresh: Sequence[str] = ()) -> tuple[Place
         open_units = [u for u in trials if not is_done(plan, u) and (u.arm, u.seed) not in failed]
         failures += execute(plan, open_units)
         write_json(folder.failures, [asdict(f) for f in failures])
-        if not len(collect(plan)):
+        if not len(write_cycles(plan)):
             _require(failures)
         return write_report(folder.root), failures
+
+
+def fully_trained(plan: Plan, execute: Executor) -> tuple[Place, Mapping[str, float]]:
+    """model.pt and the figures of the reference's first seed, as ``run`` makes them; RunError where that fails."""
+    folder, experiment = plan.folder, plan.experiment
+    with folder.locked():
+        _refuse_changes(plan)
+        folder.write_experiment(plain(experiment))
+        unit = Unit("reference", "", experiment.reference.seeds[0])
+        _require(execute(plan, [] if is_done(plan, unit) else [unit]))
+    inputs = identity.reference_inputs(experiment, Manifest.open(place(plan.manifest)).fingerprint)
+    made = folder.reference_fit(fingerprint(inputs), unit.seed)
+    return made / "model.pt", read_json(made / "fit.json")["metrics"]
 
 
 def _gpu() -> str | None:
@@ -354,39 +367,3 @@ def _make_fresh(folder: RunFolder, experiment: Experiment, names: Sequence[str])
             folder.reference.unlink(missing_ok=True)
         else:
             remove_tree(folder.root / name)
-
-
-def collect(plan: Plan) -> pa.Table:
-    """``cycles.parquet`` from the committed cycles of every trial."""
-    rows: list[dict[str, Any]] = []
-    for name in plan.experiment.arms:
-        for seed in plan.experiment.seeds:
-            for done in cycle.finished(plan.folder, name, seed):
-                rows.append(_row(name, seed, done))
-    columns = sorted({key for row in rows for key in row} - set(_FIRST), key=str)
-    table = pa.table({key: pa.array([row.get(key) for row in rows]) for key in (*_FIRST, *columns)})
-    write_table(plan.folder.cycles, table)
-    return table
-
-
-_FIRST = ("arm", "seed", "cycle", "total", "mdsq", "best_step", "skipped", "forwards")
-
-
-def _row(name: str, seed: int, done: cycle.Cycle) -> dict[str, Any]:
-    return {
-        "arm": name,
-        "seed": seed,
-        "cycle": done.index,
-        "total": done.total,
-        "mdsq": done.mdsq,
-        "best_step": done.best_step,
-        "skipped": done.skipped,
-        "forwards": done.forwards,
-        **{f"labeled.{task}": count for task, count in done.labeled.items()},
-        **{f"cost.{unit}": amount for unit, amount in done.cost.items()},
-        **{f"seconds.{phase}": value for phase, value in done.seconds.items()},
-        **{f"pseudo.{task}": count for task, count in done.teacher.get("made", {}).items()},
-        **{f"coverage.{task}": share for task, share in done.teacher.get("coverage", {}).items()},
-        **{f"teacher.{name}": value for name, value in done.teacher.get("metrics", {}).items()},
-        **dict(done.metrics),
-    }

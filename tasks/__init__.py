@@ -39,6 +39,7 @@ WEIGHTINGS = {
 ADAPTERS = {
     "streets": "tasks.data.streets:Streets",
     "workbench": "tasks.data.workbench:Workbench",
+    "engine_parts": "tasks.data.engine_parts:EngineParts",
     "camvid": "tasks.data.camvid:Camvid",
     "coco": "tasks.data.coco:Coco",
     "nuimages": "tasks.data.nuimages:NuImages",

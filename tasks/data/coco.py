@@ -56,7 +56,8 @@ class Coco:
 
     Where the categories have different lists of keypoints, an object has them all, and those of its category are filled
     in. Images and annotations may have the keys of the combined file (see ``combined``): an image whose ``has`` says so
-    has no labels. A class of the list with ``ignore: true`` is not learned.
+    has no labels, and its ``depth_file`` (below ``root``) is a depth map. A class of the list with ``ignore: true`` is
+    not learned.
 
     Semantic PNGs hold category ids. Panoptic ones (id = R + 256 G + 65536 B) become such PNGs under the manifest's
     folder, so their category ids must stay below 254. Thing segments become objects where ``annotations`` is "".
@@ -135,7 +136,8 @@ class Coco:
             part.id(image["file_name"]),
         )
         group = str(image.get(self.group, "")) if self.group else ""
-        is_labeled = self.annotations and (image.get("has") or {}).get("detection", True)
+        has = {"detection": True, "depth": True} | dict(image.get("has") or {})
+        is_labeled, depth = self.annotations and has["detection"], image.get("depth_file") if has["depth"] else None
         return Record(
             id=id,
             uri=part.uri(image["file_name"]),
@@ -144,6 +146,7 @@ class Coco:
             group=group,
             objects=tuple(object_of(one, part.labels, size) for one in annotations) if is_labeled else None,
             segmentation=None if semantic is None else relative_uri(semantic, part.folder),
+            depth=relative_uri(resolve(depth, place(self.root)), part.folder) if depth else None,
         )
 
     def _with_panoptic(self, record: Record, listed: Mapping[str, Any], part: "_Part") -> Record:
@@ -269,7 +272,7 @@ _KEYS: Mapping[str, Mapping[str, type]] = {
 }
 
 
-_MAY = {"sem_file_name": str, "has": dict, "split": str}  # of images
+_MAY = {"sem_file_name": str, "depth_file": str, "has": dict, "split": str}  # of images
 
 
 def _check_entry(name: str, number: int, one: Mapping[str, Any], panoptic: bool, path: Place) -> None:

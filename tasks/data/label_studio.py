@@ -21,6 +21,7 @@ from tasks.data.json_lists import read_elements
 from tasks.data.label_config import KeypointLabel, LabelSchema, schema_of_config
 from tasks.data.label_objects import annotation_of, objects_of
 from tasks.data.label_regions import LeftOut, Regions, regions_of
+from tasks.data.label_tasks import KEPT
 from tasks.data.manifest import Record
 from tasks.data.splits import check_shares, drawn_split
 from tasks.geometry import Size
@@ -62,7 +63,8 @@ class LabelStudio:
 
     A polygon or brush is one object; parts that are linked (a parent region, a relation called "same", an equal
     ``group``) are one; its box are the outer bounds of these, whatever rectangle was drawn around it. Keypoints belong
-    to the object they are linked to, else to the smallest one that holds them.
+    to the object they are linked to, else to the smallest one that holds them. A task whose data have a ``depth_file``
+    (a path below ``root``) has a depth map.
     """
 
     root: str
@@ -98,7 +100,7 @@ class LabelStudio:
             found = one.annotations
             id = relative_uri(Path(self.root) / one.path, Path(self.root))
             group = str(one.answer.data.get(self.group, "")) if self.group else ""
-            given = str(one.answer.data.get("split", "train"))
+            given, depth = str(one.answer.data.get("split", "train")), one.answer.data.get("depth_file")
             yield Record(
                 id=id,
                 uri=relative_uri(Path(self.root) / one.path, folder),
@@ -108,6 +110,7 @@ class LabelStudio:
                 objects=None
                 if found is None
                 else tuple(object_of({**each, "keypoints": slots.placed(each)}, labels, one.size) for each in found),
+                depth=relative_uri(Path(self.root) / str(depth), folder) if depth else None,
             )
         if left_out:
             write_bytes(LEFT_OUT, folder, _csv(left_out))
@@ -255,13 +258,12 @@ def combined_entries(source: LabelStudio) -> Iterator[tuple[dict[str, Any], list
             "has": {
                 "detection": one.annotations is not None,
                 "segmentation": False,
-                "depth": False,
+                "depth": bool(data.get("depth_file")),
                 "keypoints": one.annotations is not None and bool(source.schema.keypoints),
             },
             "ls_task_id": one.answer.task,
         }
-        if "split" in data:
-            image["split"] = data["split"]
+        image |= {key: data[key] for key in KEPT if data.get(key)}
         found = []
         for each in one.annotations or ():
             number += 1

@@ -16,6 +16,7 @@ from tasks.data.files import Place, staged
 from tasks.data.label_config import label_of
 from tasks.geometry import Size, mask_box, mask_of_rle, rle_of
 
+KEPT = ("split", "record", "group", "depth_file")  # keys of an image that its task keeps
 POINT_WIDTH = 0.5  # percent: how large a keypoint is drawn
 _CLOSE = 1e-6  # px
 
@@ -26,18 +27,24 @@ def task_of(
     categories: Sequence[Mapping[str, Any]],
     prefix: str = "",
     model: str = "mtal",
+    is_finished: bool = False,
 ) -> dict[str, Any]:
     """The task of an image, its annotations as a prediction that a person may accept and correct.
 
-    ``prefix`` comes before the file's name: where the server finds it, e.g. ``/data/local-files/?d=``.
+    ``prefix`` comes before the file's name: where the server finds it, e.g. ``/data/local-files/?d=``. ``is_finished``:
+    as a person's annotation, in the form in which a project is exported, so that ``LabelStudio`` reads the labels back.
     """
     data = {"image": prefix + image["file_name"], "image_id": image["id"]}
-    data |= {key: image[key] for key in ("height", "width", "split", "record") if key in image}
+    data |= {key: image[key] for key in ("height", "width", *KEPT) if key in image}
+    number = {"id": image["id"]} if is_finished else {}
     if not image.get("has", {}).get("detection", True):
-        return {"data": data}
+        return {**number, "data": data, **({"annotations": []} if is_finished else {})}
     known = {one["id"]: one for one in categories}
     size = image["height"], image["width"]
     results = [each for one in annotations for each in results_of(one, known[one["category_id"]], size)]
+    if is_finished:
+        answer = {"id": image["id"], "result": results, "was_cancelled": False, "ground_truth": False}
+        return {**number, "data": data, "annotations": [answer]}
     scores = [one["score"] for one in annotations if "score" in one]
     prediction: dict[str, Any] = {"model_version": model, "result": results}
     if scores:

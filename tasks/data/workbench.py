@@ -5,8 +5,7 @@ points). Of the public set the paper says what was recorded and labeled, but not
 is no adapter for it here; ``coco`` reads it once it is written in COCO's form with one keypoint an object.
 """
 
-import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -16,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.classes import ClassMap
-from tasks.data.files import staged
 from tasks.data.manifest import ObjectRecord, Record
+from tasks.data.tabletop import write_maps
 from tasks.data.workbench_parts import NAMES
 from tasks.data.workbench_render import WIDE, Bench, View, draw_bench, render
 from tasks.geometry import mask_box, rle_of_mask
@@ -98,8 +97,6 @@ class Workbench:
         A file appears under its name only when it is complete. All are made anew each time: files that lie there may
         be those of another seed or size.
         """
-        for name in ("images", "semantic", "depth"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
         for split, count in self.counts().items():
             for index in range(count):
                 yield self._record(folder, split, index)
@@ -107,19 +104,10 @@ class Workbench:
     def _record(self, folder: Path, split: str, index: int) -> Record:
         bench, view, id = self.bench(split, index), self.view(split, index), f"{split}-{index:06d}"
         labels = np.array([0, *(part.label + 1 for part in bench.parts)], np.uint8)
-        depth = io.BytesIO()
-        np.save(depth, view.depth)
-        files: Mapping[str, bytes] = {
-            f"images/{id}.png": _png(cv2.cvtColor(view.image, cv2.COLOR_RGB2BGR)),
-            f"semantic/{id}.png": _png(labels[view.instances]),
-            f"depth/{id}.npy": depth.getvalue(),
-        }
-        for uri, content in files.items():
-            with staged(folder / uri) as draft:
-                draft.write_bytes(content)
-        image, semantic, metres = files
+        semantic: NDArray[np.uint8] = labels[view.instances]
+        uris = write_maps(folder, id, {"images": view.image, "semantic": semantic, "depth": view.depth})
         objects = tuple(self._objects(bench, view, rng_of("workbench", self.seed, split, index, "masks")))
-        return Record(id, image, self.size, split, id, objects, semantic, metres)
+        return Record(id, uris["images"], self.size, split, id, objects, uris["semantic"], uris["depth"])
 
     def _objects(self, bench: Bench, view: View, rng: np.random.Generator) -> Iterator[ObjectRecord]:
         for index, (part, (x, y)) in enumerate(zip(bench.parts, view.points, strict=True)):
@@ -138,9 +126,3 @@ def _roughened(mask: NDArray[np.bool_], pixels: float, rng: np.random.Generator)
     rough: NDArray[np.bool_] = np.where(mask, inside - 0.5, 0.5 - outside) + off > 0
     rough &= outside < 3 * pixels + 1  # no islands far away
     return rough if rough.any() else mask
-
-
-def _png(image: cv2.typing.MatLike) -> bytes:
-    made, encoded = cv2.imencode(".png", image)
-    assert made
-    return encoded.tobytes()

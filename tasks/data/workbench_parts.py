@@ -5,43 +5,14 @@ part lies with its long axis along u; v is across, both from the middle of its o
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Colour = tuple[float, float, float]  # RGB, 0..1
-
-BLACK, STEEL, ALUMINIUM, IRON = (0.10, 0.10, 0.11), (0.52, 0.53, 0.55), (0.72, 0.73, 0.74), (0.30, 0.30, 0.33)
-PLASTIC, BRASS, BLUE = (0.80, 0.62, 0.18), (0.72, 0.55, 0.25), (0.16, 0.25, 0.50)
-
-
-@dataclass(frozen=True)
-class Look:
-    """A part at some points (u, v)."""
-
-    height: Array  # cm above the bench; 0 = not there
-    albedo: Array  # [..., 3]
-
-
-@dataclass(frozen=True)
-class Part:
-    look: Callable[[Array, Array], Look]
-    reach: float  # cm: radius of a circle around (0, 0) that holds it
-    shine: float  # 0..1: how much of the projected pattern is mirrored away, so that the camera sees no depth
-
+from tasks.data.tabletop import ALUMINIUM, BLACK, BLUE, BRASS, IRON, PLASTIC, STEEL, Array, Colour, Look, Part, painted
 
 # ---- building blocks -------------------------------------------------------------------------------------------------
-
-
-def _painted(height: Array, colour: Colour, *strokes: tuple[NDArray[np.bool_], float]) -> Look:
-    """One colour, multiplied by a factor where a stroke lies."""
-    albedo = np.broadcast_to(np.asarray(colour), (*height.shape, 3)).copy()
-    for where, factor in strokes:
-        albedo[where] *= factor
-    return Look(height, albedo)
 
 
 def _lying(u: Array, v: Array, start: float, end: float, radius: float) -> Array:
@@ -64,7 +35,7 @@ def _profile(side: float, grooves: tuple[float, ...], colour: Colour) -> Callabl
         inside = (np.abs(u) <= 5) & (np.abs(v) <= side / 2)
         groove = np.any([np.abs(v - at) <= 0.22 for at in grooves], axis=0)
         height = np.where(inside, np.where(groove, side - 0.5, side), 0)
-        return _painted(height, colour, (groove, 0.45), (np.abs(u) > 4.85, 1.25))
+        return painted(height, colour, (groove, 0.45), (np.abs(u) > 4.85, 1.25))
 
     return look
 
@@ -73,7 +44,7 @@ def _nut(flat: float, hole: float, tall: float) -> Callable[[Array, Array], Look
     def look(u: Array, v: Array) -> Look:
         r = np.hypot(u, v)
         inside = _hexagon(u, v, flat) & (r >= hole / 2)
-        return _painted(np.where(inside, tall, 0), STEEL, (r <= hole / 2 + 0.18, 0.6))
+        return painted(np.where(inside, tall, 0), STEEL, (r <= hole / 2 + 0.18, 0.6))
 
     return look
 
@@ -85,7 +56,7 @@ def _ring(outer: float, inner: float, tall: float, colour: Colour, race: bool = 
         r = np.hypot(u, v)
         inside = (r <= outer / 2) & (r >= inner / 2)
         groove = race & (np.abs(r - (outer + inner) / 4) <= 0.28)
-        return _painted(np.where(inside, np.where(groove, tall - 0.3, tall), 0), colour, (groove, 0.4))
+        return painted(np.where(inside, np.where(groove, tall - 0.3, tall), 0), colour, (groove, 0.4))
 
     return look
 
@@ -94,13 +65,13 @@ def _bolt(u: Array, v: Array) -> Look:
     """A hexagonal head at the right and a threaded shaft; M20, 10 cm."""
     head = (u > 3.6) & (u <= 5) & (np.abs(v) <= 1.5)
     shaft = _lying(u, v, -5, 3.6, 1.0)
-    return _painted(np.where(head, 2.6, shaft), STEEL, ((u < 1.0) & (np.mod(u, 0.5) < 0.2), 0.6), (head, 1.1))
+    return painted(np.where(head, 2.6, shaft), STEEL, ((u < 1.0) & (np.mod(u, 0.5) < 0.2), 0.6), (head, 1.1))
 
 
 def _axis(u: Array, v: Array) -> Look:
     """A turned axis with two thinner ends."""
     height = np.maximum(_lying(u, v, -5, 5, 0.7), _lying(u, v, -2.2, 2.2, 1.2))
-    return _painted(height, ALUMINIUM, ((np.abs(np.abs(u) - 2.2) < 0.12, 0.6)))
+    return painted(height, ALUMINIUM, ((np.abs(np.abs(u) - 2.2) < 0.12, 0.6)))
 
 
 def _bearing_box(u: Array, v: Array) -> Look:
@@ -108,7 +79,7 @@ def _bearing_box(u: Array, v: Array) -> Look:
     block = (np.abs(u) <= 2.8) & (np.abs(v) <= 2.3) & ~((np.abs(u) > 2.0) & (np.abs(v) > 1.5))
     bore = np.hypot(u, v) < 1.35
     foot = np.abs(u) > 2.0
-    return _painted(np.where(block & ~bore, np.where(foot, 1.4, 3.0), 0), IRON, (foot, 1.3))
+    return painted(np.where(block & ~bore, np.where(foot, 1.4, 3.0), 0), IRON, (foot, 1.3))
 
 
 def _motor(u: Array, v: Array) -> Look:
@@ -116,7 +87,7 @@ def _motor(u: Array, v: Array) -> Look:
     body, gear = _lying(u, v, -4.2, 1.2, 1.8), _lying(u, v, 1.2, 2.8, 1.5)
     height = np.max([body, gear, np.where(np.abs(v) <= 0.3, _lying(u, v, 2.8, 4.4, 0.3) + 1.2, 0) * (u > 2.8)], axis=0)
     height = np.where((u > 2.8) & (_lying(u, v, 2.8, 4.4, 0.3) == 0), 0, height)
-    look = _painted(height, BLUE, (np.abs(u + 3.9) < 0.2, 0.5))
+    look = painted(height, BLUE, (np.abs(u + 3.9) < 0.2, 0.5))
     look.albedo[(u > 1.2) & (u <= 2.8)] = BRASS
     look.albedo[u > 2.8] = STEEL
     return look

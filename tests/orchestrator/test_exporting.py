@@ -15,6 +15,7 @@ from orchestrator.pool import HUMAN
 from orchestrator.preparing import prepare
 from orchestrator.store import RunFolder
 from tasks.data.coco import Coco
+from tasks.data.engine_parts import EngineParts
 from tasks.data.label_studio import LabelStudio
 from tasks.data.manifest import Manifest
 from tasks.data.streets import Streets
@@ -132,6 +133,26 @@ def test_tasks_and_their_configuration(tmp_path: Path) -> None:
     direct = export(root / "export.json", tmp_path / "direct.json")
     assert direct["images"][0]["file_name"] == "set/images/one.png"
     assert export_tasks(str(tmp_path / "direct.json"), str(tmp_path / "t.json"), Wanted(), lambda *told: None)[0] == 4
+
+
+@pytest.mark.slow
+def test_engine_parts_come_back_from_label_studio(tmp_path: Path) -> None:
+    """Polygons of one and of several parts, brushes, boxes, keypoints, splits, scenes and depth: all the same."""
+    prepare(EngineParts(images=4, validation=1, test=1, size=(72, 96), objects=(5, 6)), tmp_path / "first")
+    export_tasks(str(tmp_path / "first"), str(tmp_path / "first/export.json"), Wanted(), lambda *told: None, "", True)
+    adapter = LabelStudio(str(tmp_path / "first"), "export.json", "export.xml", images="images", group="group")
+    prepare(adapter, tmp_path / "second")
+    content = export(tmp_path / "first" / "export.json", tmp_path / "first" / "combined.json")
+    prepare(Coco(str(tmp_path / "first"), "combined.json", group="group"), tmp_path / "third")
+    first, *others = (Manifest.open(tmp_path / name) for name in ("first", "second", "third"))
+    forms = {(one.rle is None, len(one.polygons) > 1) for r in first.records(first.rows()) for one in r.objects or ()}
+    assert {(True, False), (False, False)} <= forms
+    assert all(one["depth_file"].startswith("depth/") and one["has"]["depth"] for one in content["images"])
+    for other in others:
+        assert other.classes == first.classes
+        same_records(first, other)
+        depths = [{(m.base / str(one.depth)).resolve() for one in m.records(m.rows())} for m in (first, other)]
+        assert depths[0] == depths[1]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from strategies.entropy import Entropy
 from strategies.equal import Equal
 from strategies.ll4al import LL4AL
 from strategies.margin import Margin
+from strategies.partmask import PartMask
 from strategies.ranks import RankCombination
 from strategies.sample_pool import sample_seen
 from strategies.uniform import Random
@@ -41,6 +42,7 @@ BUILT_IN: dict[str, list[tuple[Strategy, Direction | None]]] = {
     "coreset": [(CoreSet(), "novel"), (CoreSet(metric="cosine"), "novel")],
     "boxmask": [(BoxMask(crop_size=32, terms=terms), "unsure") for terms in (
         ("loc",), ("cls",), ("seg",), ("loc", "cls"), ("loc", "seg"), ("cls", "seg"), ("loc", "cls", "seg"))],
+    "partmask": [(PartMask(), "unsure"), (PartMask(terms=("box",), over="mean"), "unsure")],
     "alternation": [(Alternation((Equal(), Random())), "unsure"), (Alternation((CostRandom(), Equal())), "crowded")],
     "ranks": [(RankCombination((Entropy(), Equal())), "unsure"), (RankCombination((Entropy(), CostRandom())), None)],
     "entropy": [(Entropy(), "unsure"), (Entropy("seg"), "unsure"), (Entropy(over="sum", min_score=0.95), "unsure")],
