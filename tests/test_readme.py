@@ -20,6 +20,7 @@ from orchestrator import running
 from orchestrator.cli import app, main
 from orchestrator.config import experiment_of, load, read_yaml
 from tests.data.site import write_site
+from tests.test_house import statements, tree_of
 from tests.typed import typed
 
 HOME = Path(__file__).resolve().parents[1]
@@ -151,7 +152,7 @@ def test_imports_go_down_the_floors() -> None:
 def imported(path: Path) -> set[str]:
     """``room.module`` of all that a file imports from the rooms."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in statements(tree_of(path)):
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 found.add(".".join(f"{node.module}.{alias.name}".split(".")[:2]))

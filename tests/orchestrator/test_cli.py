@@ -40,7 +40,7 @@ VERBS = {  # a new verb, argument or option is added here on purpose, and to the
         *("--steps", "--stub-ms", "--out"),
     ],
     "report": ["folder"],
-    "export": ["form", "source", "--out", "--splits", "--arm", "--seed", "--prefix"],
+    "export": ["form", "source", "--out", "--splits", "--arm", "--seed", "--prefix", "--finished"],
     "label push": [
         *("source", "--top", "--project", "--url", "--prefix", "--root", "--arm", "--seed", "--cycle", "--data"),
         *("--strategy", "--checkpoint", "--predictions", "--min-score"),
@@ -55,6 +55,14 @@ VERBS = {  # a new verb, argument or option is added here on purpose, and to the
     "augment": [
         *("source", "folder", "--root", "--images", "--semantic", "--copies", "--config", "--set", "--split"),
         *("--group", "--validation", "--test", "--seed", "--workers"),
+    ],
+    "place": [
+        *("checkpoint", "--data", "--out", "--split", "--reference", "--score", "--depth", "--per-metre", "--erosion"),
+        "--pictures",
+    ],
+    "parts": [
+        *("source", "--out", "--config", "--set", "--copies", "--recipe", "--validation", "--test", "--seed"),
+        *("--reference", "--score", "--workers", "--address"),
     ],
     "study heads": [
         *("--size", "--detections", "--rounds", "--threads", "--backbone", "--device", "--into"),

@@ -23,6 +23,7 @@ def page(folder: Path, out: Path, error: str = SUMMED, ours: str = "") -> Page:
     return Page(out / "study.html")
 
 
+@pytest.mark.slow
 def test_the_page_is_whole(tmp_path: Path) -> None:
     folder = write_fake_study(tmp_path / "pickup", dead=[("kgc", 1)], unfinished=[("iou", 2)])
     found = page(folder, tmp_path)
@@ -42,6 +43,7 @@ def test_the_page_is_whole(tmp_path: Path) -> None:
     assert page(folder, tmp_path).source == found.source
 
 
+@pytest.mark.slow
 def test_the_extremes_and_what_is_saved(tmp_path: Path) -> None:
     found = page(write_fake_study(tmp_path / "pickup"), tmp_path, ours="kgc")
     assert "kgc 10 100 0.0167 1" in found.text  # smallest and largest W of dist, then of iou
