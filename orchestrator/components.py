@@ -105,19 +105,24 @@ def _one_by_one() -> list[Offer]:
     """The offers of each package by itself, as ``entry_points`` orders them; a damaged one is an offer of nothing."""
     offers: dict[str, list[Offer]] = {}
     for package in distributions():
-        name = re.sub(r"[-_.]+", "-", package.name or "").lower()
+        name = re.sub(r"[-_.]+", "-", _said(package, "Name")).lower()
         if name in offers:  # hidden by another one of this name
             continue
         try:
             offers[name] = [_offer(point, package) for point in package.entry_points.select(group=PLUGIN_GROUP)]
         except (TypeError, ValueError):
-            offers[name] = [Offer("entry_points.txt", "", package.name, package.version)]
+            offers[name] = [_offer(EntryPoint("entry_points.txt", "", PLUGIN_GROUP), package)]
     return [offer for mine in offers.values() for offer in mine]
 
 
 def _offer(point: EntryPoint, package: Distribution | None) -> Offer:
-    name, version = getattr(package, "name", None), getattr(package, "version", None)
-    return Offer(point.name, point.value.partition("[")[0].strip(), name or "an unknown package", version or "")
+    name = _said(package, "Name") or "an unknown package"
+    return Offer(point.name, point.value.partition("[")[0].strip(), name, _said(package, "Version"))
+
+
+def _said(package: Distribution | None, field: str) -> str:
+    """What the metadata of a package say; "" where they are damaged and do not."""
+    return str(package.metadata[field] or "") if package is not None and field in package.metadata else ""
 
 
 def why_not(name: str, offers: Iterable[Offer]) -> str:

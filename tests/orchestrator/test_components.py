@@ -72,7 +72,7 @@ def test_a_value_that_the_component_refuses_names_the_place() -> None:
 
 class _Dist:
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.metadata = {"Name": name, "Version": "1"}
 
 
 def test_entry_points_offer_strategies_and_clashes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
