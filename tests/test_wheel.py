@@ -133,7 +133,7 @@ def test_the_wheel_runs_on_a_cluster(installed: Path, tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "runs" / "tiny" / "cycles.parquet").num_rows == 1
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_plain_tree_runs_without_being_installed(tree: Path, tmp_path: Path) -> None:
     python = environment(tmp_path / "venv")
     assert run([python, "-c", "import orchestrator; print(orchestrator.__file__)"], tree).startswith(str(tree))

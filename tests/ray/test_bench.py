@@ -11,6 +11,7 @@ from tests.tiny import write_tiny
 pytestmark = pytest.mark.ray
 
 
+@pytest.mark.soak
 def test_one_worker_and_two(tmp_path: Path) -> None:
     config = write_tiny(tmp_path / "tiny.yaml", tmp_path)
     words = ["--images", "12", "--shards", "4", "--runs", "1", "--steps", "2", "--out", str(tmp_path / "out")]

@@ -39,11 +39,12 @@ def test_the_command_is_killed_and_typed_again(undisturbed: Path, tmp_path: Path
     assert results(tmp_path / "tiny") == results(undisturbed)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("victim", "point"),
     [
-        pytest.param("ray::WorkerProcess", "reference/*/seed_0/training.pt", marks=pytest.mark.soak),
-        pytest.param("ray::WorkerProcess", "boxmask/seed_0/cycle_0/scores/shard_00000.parquet", marks=pytest.mark.soak),
+        ("ray::WorkerProcess", "reference/*/seed_0/training.pt"),
+        ("ray::WorkerProcess", "boxmask/seed_0/cycle_0/scores/shard_00000.parquet"),
         ("ray::ResourceTrainable", "boxmask/seed_0/cycle_0/scores/shard_00000.parquet"),
     ],
 )

@@ -44,6 +44,7 @@ def test_the_command_writes_the_same_bytes(tmp_path: Path, look: str) -> None:
     check_same(tmp_path / "none", tmp_path / "local")
 
 
+@pytest.mark.soak
 def test_a_worker_that_is_lost_is_replaced(tmp_path: Path) -> None:
     root = spoiled(tmp_path / "set")
     report = prepare(Coco(str(root), **FIELDS), tmp_path / "near", "skip")

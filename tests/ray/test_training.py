@@ -48,7 +48,8 @@ def test_one_process_without_ray_comes_to_the_same(together: Path, tmp_path: Pat
     assert pq.read_table(bought)["id"].to_pylist() == pq.read_table(other)["id"].to_pylist()
 
 
-@pytest.mark.parametrize("which", [pytest.param(0, marks=pytest.mark.soak), 1])
+@pytest.mark.soak
+@pytest.mark.parametrize("which", [0, 1])
 def test_one_of_those_that_train_is_killed_and_the_run_ends_alike(together: Path, tmp_path: Path, which: int) -> None:
     running = command("run", str(write_short(tmp_path / "tiny.yaml", tmp_path, **CHANGES)))
     wait_for(lambda: list((tmp_path / "tiny").glob("reference/*/seed_0/training.pt")) or not running.is_running)

@@ -165,6 +165,7 @@ def test_the_server_is_killed_in_the_middle(own: Weed, tiny_run: Path, tmp_path:
     assert check_all_whole(output / "tiny") > 20
 
 
+@pytest.mark.soak
 def test_a_server_that_stays_away_is_one_sentence_and_the_same_command_goes_on(
     own: Weed, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

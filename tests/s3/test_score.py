@@ -90,6 +90,7 @@ def pieces(place: Path | S3Path) -> "subprocess.Popen[bytes]":
     )  # fmt: skip
 
 
+@pytest.mark.soak
 def test_a_killed_command_carries_on_to_the_same_list(
     local: Path, prefix: S3Path, weed: Weed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
