@@ -238,7 +238,7 @@ def test_orders_are_checked_and_counts_are_told() -> None:
     assert str(counts) == "2 originals, 1 copies with 2 objects; objects that copies lost: 1 outside"
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_killed_command_carries_on_to_the_same_files(tmp_path: Path) -> None:
     """The whole command with two worker processes, killed at several moments, against one process."""
     source = write_joint(tmp_path / "from", splits=("train",) * 6)

@@ -76,6 +76,7 @@ def test_a_shard_that_kills_every_worker_is_named_and_one_death_is_forgotten(und
     assert "2 workers died" in (tmp_path / "tiny" / "report.html").read_text()  # as missing, with the reason
 
 
+@pytest.mark.soak
 def test_a_worker_without_memory_tries_half_a_batch_once(tmp_path: Path) -> None:
     model = {"name": "hungry:hungry", "holds": 2}
     arms = {"random": {"strategy": "random"}, "starved": {"strategy": "random", "model": {**model, "holds": 1}}}

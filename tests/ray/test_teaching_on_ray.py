@@ -21,7 +21,14 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "tiny"
 
 
-@pytest.mark.parametrize("victim", ["nobody", "ray::WorkerProcess", "the command"])
+@pytest.mark.parametrize(
+    "victim",
+    [
+        pytest.param("nobody", marks=pytest.mark.soak),
+        pytest.param("ray::WorkerProcess", marks=pytest.mark.soak),
+        "the command",
+    ],
+)
 def test_actors_label_alike_whatever_is_killed(alone: Path, tmp_path: Path, victim: str) -> None:
     config = str(write_tiny(tmp_path / "tiny.yaml", tmp_path, **ONE))
     running = command("run", config)

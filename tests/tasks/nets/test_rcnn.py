@@ -234,7 +234,7 @@ def test_nothing_found_is_an_answer() -> None:
 # ---- learning --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_it_learns_boxes_masks_and_points() -> None:
     samples = [part_sample(seed) for seed in range(4)]
     model = small_rcnn(width=32, proposals=100, samples=64).train()
