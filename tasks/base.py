@@ -78,6 +78,14 @@ def sensors_of(model: object) -> tuple[str, ...]:
     return tuple(name for name in getattr(model, "inputs", ()) if name != "rgb")
 
 
+def wanted_heads(provides: frozenset[str], heads: Sequence[str] | None) -> frozenset[str]:
+    """What ``predict`` is to answer: all that a model provides where nobody says. ValueError for what it does not."""
+    wanted = provides if heads is None else frozenset(heads)
+    if unknown := wanted - provides:
+        raise ValueError(f"heads {sorted(unknown)}: not provided by this model; expected some of {sorted(provides)}")
+    return wanted
+
+
 class Weighting(Protocol):
     """How several losses become one. Also an ``nn.Module``, so that its state is checkpointed."""
 

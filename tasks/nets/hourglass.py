@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tasks.base import wanted_heads
 from tasks.nets.inputs import channels_of, stacked
 from tasks.pickup import Form, Query, askable, centroid, decode, point_distance, query, soft_iou_error
 from tasks.types import Batch, ClassMap, Losses, Objects, Prediction, Target
@@ -140,11 +141,7 @@ class Hourglass(nn.Module):
     ) -> list[Prediction]:
         """One prediction an image. ValueError for a head that is not in ``provides``. Call ``eval()`` first."""
         assert not self.training, "predict() in training mode: call eval() first"
-        wanted = self.provides if heads is None else frozenset(heads)
-        if unknown := wanted - self.provides:
-            raise ValueError(
-                f"heads {sorted(unknown)}: not provided by this model; expected some of {sorted(self.provides)}"
-            )
+        wanted = wanted_heads(self.provides, heads)
         inner, layers = self.maps(images, inputs)
         pooled = inner.float().mean((2, 3))
         return [

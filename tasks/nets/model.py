@@ -6,6 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from tasks.base import wanted_heads
 from tasks.nets.heads import Answers, Head
 from tasks.nets.lossnet import LossNet, LossPrediction, ranking_loss
 from tasks.types import Batch, Losses, Prediction
@@ -95,11 +96,7 @@ class MultiTaskNet(nn.Module):
         ``inputs`` is part of the contract; this model looks at images alone. ValueError for a head it does not have.
         """
         assert not self.training, "predict() in training mode: call eval() first"
-        wanted = self.provides - {"detection.dense"} if heads is None else frozenset(heads)
-        if unknown := wanted - self.provides:
-            raise ValueError(
-                f"heads {sorted(unknown)}: not provided by this model; expected some of {sorted(self.provides)}"
-            )
+        wanted = self.provides - {"detection.dense"} if heads is None else wanted_heads(self.provides, heads)
         maps, size = self.maps(images), (images.shape[-2], images.shape[-1])
         answers = self._answers(maps, size, wanted)
         pooled = [x.float().mean((2, 3)) for x in maps]

@@ -13,6 +13,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from tasks.base import wanted_heads
 from tasks.nets.backbones import Pyramid
 from tasks.nets.checkpoint import file_of, load
 from tasks.nets.depth_head import depth_maps, l1
@@ -108,11 +109,7 @@ class MtiNet(nn.Module):
     ) -> list[Prediction]:
         """One prediction an image. ValueError for a head that is not in ``provides``. Call ``eval()`` first."""
         assert not self.training, "predict() in training mode: call eval() first"
-        wanted = self.provides if heads is None else frozenset(heads)
-        if unknown := wanted - self.provides:
-            raise ValueError(
-                f"heads {sorted(unknown)}: not provided by this model; expected some of {sorted(self.provides)}"
-            )
+        wanted = wanted_heads(self.provides, heads)
         maps = self.maps(images, inputs)
         answers = self._answers(maps, deep=False) if wanted - {"features"} else {}
         outputs = {task: self._outputs(task, x[0]) for task, x in answers.items() if task in wanted}

@@ -15,6 +15,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 
+from tasks.base import wanted_heads
 from tasks.classes import ClassMap
 from tasks.nets.backbones import Pyramid, ResNetBody, SmallBody
 from tasks.nets.checkpoint import file_of, load
@@ -125,11 +126,7 @@ class MultiHeadRcnn(nn.Module):
         Boxes, masks and keypoints are rows of the same detections. ValueError for a head it does not have.
         """
         assert not self.training, "predict() in training mode: call eval() first"
-        wanted = self.provides if heads is None else frozenset(heads)
-        if unknown := wanted - self.provides:
-            raise ValueError(
-                f"heads {sorted(unknown)}: not provided by this model; expected some of {sorted(self.provides)}"
-            )
+        wanted = wanted_heads(self.provides, heads)
         maps, tasks = self.maps(images), [task for task in self.tasks if task in wanted]
         pooled = torch.cat([x.float().mean((2, 3)) for x in maps[: len(LEVELS)]], 1)
         found = []
