@@ -2,8 +2,6 @@
 
 import importlib
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +13,7 @@ import psutil
 import pytest
 
 from tests.tiny import write_tiny
+from tests.typed import Running, start
 
 HOME = Path(__file__).resolve().parents[2]
 
@@ -23,7 +22,7 @@ HOME = Path(__file__).resolve().parents[2]
 class Command:
     """A command that runs, and the file it prints to (a pipe would be held open by what it leaves behind)."""
 
-    process: "subprocess.Popen[bytes]"
+    process: Running
     log: Path
 
     @property
@@ -45,18 +44,10 @@ class Command:
 
 
 def command(*words: str, env: Mapping[str, str] | None = None) -> Command:
-    """``python -m orchestrator ...`` started in a session of its own; ``env`` replaces this process's environment."""
+    """``mtal ...`` started in a session of its own; ``env`` replaces this process's environment."""
     handle, name = tempfile.mkstemp(suffix=".log")
-    with os.fdopen(handle, "wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "orchestrator", *words],
-            cwd=HOME,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={**(os.environ if env is None else env), "OMP_NUM_THREADS": "1"},
-        )
-    return Command(process, Path(name))
+    os.close(handle)
+    return Command(start(words, HOME, Path(name), env=env), Path(name))
 
 
 def descendants(command: Command, word: str) -> list[psutil.Process]:

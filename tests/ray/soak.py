@@ -106,6 +106,7 @@ class Round:
     rng: random.Random
     address: str = ""  # the cluster's, where nothing is said
     words: tuple[str, ...] = ()  # further words of the command
+    seeds: int = 2
     server: Weed | None = None  # where the runs lie; None = on this disk
     typed: int = 0
     kills: list[Kill] = field(default_factory=list)
@@ -136,7 +137,7 @@ class Round:
             },
         }  # fmt: skip
         return write_tiny(
-            self.place / f"{self.name}.yaml", self.output, name=self.name, arms=arms, seeds=[0, 1],
+            self.place / f"{self.name}.yaml", self.output, name=self.name, arms=arms, seeds=list(range(self.seeds)),
             data={"name": "streets", "images": 28, "validation": 4, "test": 12, "size": [64, 96]},
             model={"name": "counted:counted_small", "log": log, "width": 16},
             weighting={"name": "counted:CountedWeighting", "log": log},
@@ -257,6 +258,7 @@ class Outcome:
     twice: Counter[str]
     allowed: Counter[str]
     seconds: float
+    seeds: int = 2
     storage: str = ""
 
     @property
@@ -270,27 +272,33 @@ class Outcome:
         again = ", ".join(f"{self.twice[what]} {what} (at most {self.allowed[what]})" for what in WHAT)
         killed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         return (
-            f"{self.kills} kills ({killed}) in {len(self.rounds)} runs of 2 strategies x 2 seeds x 2 cycles "
+            f"{self.kills} kills ({killed}) in {len(self.rounds)} runs of 2 strategies x {self.seeds} seeds x 2 cycles "
             f"on a head and 2 nodes{self.storage}; typed {typed} times; every cycles.parquet and "
             f"every purchase equal to those of an undisturbed process; computed twice: {again}; {self.seconds:.0f} s"
         )
 
 
 def soak(
-    place: Path, cluster: Nodes, kinds: "deque[Kind]", rng: random.Random, each: int, server: Weed | None = None
+    place: Path,
+    cluster: Nodes,
+    kinds: "deque[Kind]",
+    rng: random.Random,
+    each: int,
+    server: Weed | None = None,
+    seeds: int = 2,
 ) -> Outcome:
     """Kill all of these, ``each`` a run; AssertionError where a run differs from one in one process, undisturbed."""
     torch.set_num_threads(1)
     started = time.monotonic()
-    calm = Round(place, "undisturbed", cluster, rng, address="none")  # on this disk
+    calm = Round(place, "undisturbed", cluster, rng, address="none", seeds=seeds)  # on this disk
     calm.carry_out(deque(), 0.0, 1)
     print(f"undisturbed: {time.monotonic() - started:.0f} s", flush=True)
     test = pictures(calm.output)
     expected, work = results(calm.folder), Work.of(calm.log, test)
-    outcome = Outcome([], Counter(), Counter(), 0.0, " with the runs on an S3 server" if server else "")
+    outcome = Outcome([], Counter(), Counter(), 0.0, seeds, " with the runs on an S3 server" if server else "")
     while kinds:
         now: deque[Kind] = deque(kinds.popleft() for _ in range(min(each, len(kinds))))
-        one = Round(place, f"run_{len(outcome.rounds)}", cluster, rng, server=server)
+        one = Round(place, f"run_{len(outcome.rounds)}", cluster, rng, server=server, seeds=seeds)
         one.carry_out(now, PAUSE, 2 * each + 3)
         kinds.extendleft(reversed(now))  # those that found nothing to kill any more
         outcome.rounds.append(one)

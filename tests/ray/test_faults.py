@@ -1,4 +1,4 @@
-"""Faults that a dispatcher must name or get over: a shard that kills its worker, a worker without memory."""
+"""Faults that a dispatcher must name or get over: a strategy that raises or kills its worker, a lack of memory."""
 
 from pathlib import Path
 from textwrap import dedent
@@ -62,14 +62,21 @@ def run(place: Path, module: str, source: str, **changes: Any) -> tuple[int, str
     return command("run", str(write_short(place / "tiny.yaml", place, **changes))).finish()
 
 
-def test_a_shard_that_kills_every_worker_is_named_and_one_death_is_forgotten(undisturbed: Path, tmp_path: Path) -> None:
+def test_what_raises_or_kills_every_worker_fails_alone_and_one_death_is_forgotten(
+    undisturbed: Path, tmp_path: Path
+) -> None:
     fatal = {"name": "deadly:Deadly", "image": first_image(undisturbed)}
-    arms = {"deadly": {"strategy": fatal}, "once": {"strategy": {**fatal, "mark": str(tmp_path / "mark")}}}
+    arms = {
+        "deadly": {"strategy": fatal},
+        "raises": {"strategy": "tests.orchestrator.bad_strategies:Raises"},
+        "once": {"strategy": {**fatal, "mark": str(tmp_path / "mark")}},
+    }
     cluster = {"shard": 5, "score_batch": 4, "max_failures": 1}
     code, text = run(tmp_path, "deadly", DEADLY, arms=arms, cluster=cluster)
     assert code == 2, text
     assert "deadly, seed 0: 2 workers died while they were to score shard" in text
     assert "(images " in text
+    assert "ZeroDivisionError" in text
     assert "Traceback" not in text
     assert (tmp_path / "mark").is_file()
     assert (tmp_path / "tiny" / "once" / "seed_0" / "cycle_1" / "cycle.json").is_file()

@@ -82,12 +82,3 @@ def test_a_trial_that_fits_no_node_is_refused_before_anything_starts(tmp_path: P
     assert "a trial needs 99 x (1 CPU)" in text
     assert "lower cluster.workers_per_trial" in text
     assert not list((tmp_path / "tiny").glob("reference/*"))
-
-
-def test_a_strategy_that_raises_fails_alone(tmp_path: Path) -> None:
-    arms = {"random": {"strategy": "random"}, "bad": {"strategy": "tests.orchestrator.bad_strategies:Raises"}}
-    code, text = command("run", str(write_short(tmp_path / "tiny.yaml", tmp_path, arms=arms))).finish()
-    assert code == 2
-    assert "ZeroDivisionError" in text
-    assert "Traceback" not in text
-    assert (tmp_path / "tiny" / "random" / "seed_0" / "cycle_1" / "cycle.json").is_file()

@@ -10,6 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 
 REQUEST = re.compile(rb"(GET|PUT|POST|HEAD|DELETE) (\S*) HTTP/1\.1\r\n")
+ANSWER = re.compile(rb"(?:HTTP/1\.1 100 [^\r]*\r\n\r\n)?HTTP/1\.1 [2-5]")  # "100 Continue" alone is not yet one
 LIST = re.compile(r"^GET /[^/?]+/?\?.*list-type=2")
 
 
@@ -77,7 +78,7 @@ class Far:
             while data := source.recv(1 << 16):
                 if is_asking:
                     self._count(data)
-                elif data.startswith(b"HTTP/1.1 "):
+                elif ANSWER.match(data):
                     with self._lock:
                         self._waiting -= 1
                 target.sendall(data)

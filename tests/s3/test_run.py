@@ -26,25 +26,22 @@ from tasks.data.objects import S3Path
 from tasks.data.samples import Samples
 from tests.s3.weed import SECRET, Weed
 from tests.tiny import results, write_tiny
+from tests.typed import Running, start
 
 pytestmark = [pytest.mark.s3, pytest.mark.long]
 HOME = Path(__file__).resolve().parents[2]
 
 
-def started(config: Path, *words: str) -> "subprocess.Popen[bytes]":
+def started(config: Path, *words: str) -> Running:
     """``mtal run`` without Ray, printing to run.log beside the configuration."""
-    with config.with_name("run.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "orchestrator", "run", str(config), "--address", "none", *words],
-            cwd=HOME, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+    return start(["run", str(config), "--address", "none", *words], HOME, config.with_name("run.log"))
 
 
 def log_of(config: Path) -> str:
     return config.with_name("run.log").read_text()
 
 
-def wait_for(what: Callable[[], bool], running: "subprocess.Popen[bytes]", config: Path) -> None:
+def wait_for(what: Callable[[], bool], running: Running | subprocess.Popen[bytes], config: Path) -> None:
     end = time.monotonic() + 240
     while not what():
         assert running.poll() is None, log_of(config)
@@ -134,13 +131,8 @@ def check_samples(prefix: S3Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not together._coming
 
 
-@pytest.mark.parametrize(
-    "point",
-    [
-        pytest.param("reference/*/seed_0/model.pt", marks=pytest.mark.soak),
-        "boxmask/seed_0/cycle_0/scores/shard_00000.parquet",
-    ],
-)
+@pytest.mark.soak  # test_cluster has one, with actors
+@pytest.mark.parametrize("point", ["reference/*/seed_0/model.pt", "boxmask/seed_0/cycle_0/scores/shard_00000.parquet"])
 def test_the_server_is_killed_in_the_middle(own: Weed, tiny_run: Path, tmp_path: Path, point: str) -> None:
     output = S3Path("mtal-tests", "runs")
     config = write_config(tmp_path, output)

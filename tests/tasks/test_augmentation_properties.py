@@ -138,14 +138,20 @@ def test_mirrors_and_quarter_turns_are_those_of_numpy(seed: int, length: int) ->
     check_exact(seed, length)
 
 
-@pytest.mark.slow
-@settings(max_examples=2000, deadline=None, derandomize=True)
-@given(SEEDS, LENGTHS)
-def test_two_thousand_scenes(seed: int, length: int) -> None:
+@pytest.mark.parametrize(
+    "count", [pytest.param(400, marks=pytest.mark.slow), pytest.param(2000, marks=pytest.mark.soak)]
+)
+def test_many_scenes(count: int) -> None:
     """All laws on as many scenes; the same ones each time."""
-    check_all_of_it(seed, length)
-    check_outline_and_mask(seed, length)
-    check_exact(seed, length)
+
+    @settings(max_examples=count, deadline=None, derandomize=True)
+    @given(SEEDS, LENGTHS)
+    def check(seed: int, length: int) -> None:
+        check_all_of_it(seed, length)
+        check_outline_and_mask(seed, length)
+        check_exact(seed, length)
+
+    check()
 
 
 def size_of(scene: Scene) -> t.Size:
