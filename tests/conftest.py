@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli import main
+from tests.once import once
 from tests.tiny import write_tiny
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -28,13 +29,15 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with tiny.yaml, its finished run in runs/tiny, and what the command printed. Copy it to damage it."""
-    home = tmp_path_factory.mktemp("finished")
+    return once(tmp_path_factory, "finished", _run_tiny)
+
+
+def _run_tiny(home: Path) -> None:
     config = write_tiny(home / "tiny.yaml", home / "runs")
     with redirect_stdout(StringIO()) as printed, pytest.raises(SystemExit) as end:
         main(["run", str(config), "--address", "none"])
     assert end.value.code == 0, printed.getvalue()
     (home / "stdout.txt").write_text(printed.getvalue())
-    return home
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

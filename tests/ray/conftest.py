@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.once import once
 from tests.tiny import write_tiny
 from tests.typed import Running, start
 
@@ -97,10 +98,12 @@ def write_short(path: Path, output: Path, **changes: Any) -> Path:
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny experiment, run with ``--address none`` and never disturbed: what all the others must equal."""
-    place = tmp_path_factory.mktemp("undisturbed")
-    code, text = command("run", str(write_short(place / "tiny.yaml", place)), "--address", "none").finish()
-    assert code == 0, text
-    return place / "tiny"
+
+    def run(place: Path) -> None:
+        code, text = command("run", str(write_short(place / "tiny.yaml", place)), "--address", "none").finish()
+        assert code == 0, text
+
+    return once(tmp_path_factory, "undisturbed", run) / "tiny"
 
 
 @pytest.fixture(scope="session")
