@@ -13,13 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from orchestrator import __version__, running
 from orchestrator.augmenting import NAME, Order, augment
 from orchestrator.config import load
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.exporting import Wanted, export_tasks, faults, labels_of
+from orchestrator.pages import template
 from orchestrator.placement_page import MARKER, PAGE, Where, place_parts, sentences
 from orchestrator.placing import Rules
 from orchestrator.store import RunFolder, canonical, differences, read_json, write_json, write_text
@@ -222,9 +221,7 @@ def _page(chain: Chain, out: Path, found: Mapping[str, Any], figures: Mapping[st
     ]
     splits = [{"name": name, "images": images[name], "copies": copies[name]} for name in ("train", "val", "test")]
     measured = [(name, value) for name, value in sorted(figures.items()) if "/" not in name]
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
-    template = Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template("parts.html")
-    return template.render(
+    return template("parts.html").render(
         steps=steps, splits=splits, figures=measured, found=found, said=sentences(found), version=__version__
     )
 

@@ -4,13 +4,11 @@ import base64
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
@@ -18,6 +16,7 @@ from orchestrator import __version__
 from orchestrator.checkpoints import Card, load_model
 from orchestrator.drawing import Pixels, Rgb, Shape, draw_shapes, draw_tag, encoded, resized
 from orchestrator.errors import ConfigError
+from orchestrator.pages import template
 from orchestrator.placing import CORRECT, MISSED, WRONG, Part, Placed, Rules, Tally, check_card, placed_in, trios
 from orchestrator.pool_scoring import check_manifest, pool_manifest
 from orchestrator.store import write_json, write_table, write_text
@@ -294,7 +293,7 @@ def _facts(one: Placed) -> str:
 
 
 def _page(found: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], classes: ClassMap) -> str:
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
-    template = Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template("placement.html")
     names = [classes.detection[label] for label in trios(classes)]
-    return template.render(found=found, shown=shown, version=__version__, said=sentences(found), classes=names)
+    return template("placement.html").render(
+        found=found, shown=shown, version=__version__, said=sentences(found), classes=names
+    )

@@ -6,13 +6,11 @@ import io
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 from PIL import Image
 from rich.box import SIMPLE_HEAD
@@ -23,6 +21,7 @@ from orchestrator.curves import Curve, Results, column, labeled
 from orchestrator.errors import RunError
 from orchestrator.figures import Style, curve_svg, inline, strip_svg, styles
 from orchestrator.footnotes import footnotes
+from orchestrator.pages import template
 from orchestrator.store import RunFolder, read_json, write_text
 from orchestrator.studies import heads
 from tasks.data.files import Place, leads_below, relative_uri
@@ -83,7 +82,7 @@ def terminal_table(results: Results) -> Table:
 def _page(results: Results, looks: Mapping[str, Style], drawings: Mapping[str, str]) -> str:
     differences = tables.differences(results)
     data = tables.mapping(results.environment.get("data"))
-    return _template().render(
+    return template("report.html").render(
         results=results, looks=looks, lede=tables.lede(results), missing=results.missing,
         split=tables.split_words(results), denominators=tables.denominators(results),
         figures=[tables.name_of(m) for m in tables.columns(results)], unit=tables.name_of(results.headline or ""),
@@ -101,14 +100,6 @@ def _page(results: Results, looks: Mapping[str, Style], drawings: Mapping[str, s
         environment=tables.flat({k: v for k, v in results.environment.items() if k != "data"}),
         settings=yaml.safe_dump(dict(results.experiment), sort_keys=False, allow_unicode=True, width=100),
     )  # fmt: skip
-
-
-@cache
-def _template() -> Template:
-    """The template of the page; it escapes every name that comes from outside."""
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
-    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    return Environment(loader=loader, autoescape=True, **options).get_template("report.html")
 
 
 def _headline_curves(results: Results) -> list[Curve]:

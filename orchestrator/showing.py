@@ -11,12 +11,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -26,6 +24,7 @@ from orchestrator.drawing import SIDES, Pixels, Rgb, Tile, colors_of, draw_sente
 from orchestrator.errors import ConfigError
 from orchestrator.label_sources import Source, spread
 from orchestrator.labeled_pictures import OF_OBJECTS, TASKS, Artist, Drawn, Fault
+from orchestrator.pages import template
 from orchestrator.pool_scoring import check_manifest
 from orchestrator.store import replacing, write_text
 from tasks.data.concurrent import in_order
@@ -249,7 +248,7 @@ def _write_page(
     splits = list(source.census.images)
     classes = source.manifest.classes
     boxes, pixels = colors_of(classes)
-    content = _template().generate(
+    content = template("labels.html").generate(
         name=source.name.rstrip("/").rpartition("/")[2], version=__version__,
         lede=_lede(source, wish, total), note=_note(done), splits=splits,
         scope="" if source.ledger is None else ", as far as their labels were bought",
@@ -336,10 +335,3 @@ def _row(name: str, counts: Mapping[str, int], splits: Sequence[str], color: Rgb
 
 def _css(color: Rgb) -> str:
     return "#{:02x}{:02x}{:02x}".format(*color)
-
-
-def _template() -> Template:
-    """The template of the page; it escapes every name that comes from outside."""
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
-    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    return Environment(loader=loader, autoescape=True, **options).get_template("labels.html")

@@ -9,10 +9,11 @@ from rich.table import Table
 
 from orchestrator import __version__
 from orchestrator.figures import Style, strip_svg, styles
+from orchestrator.pages import template
 from orchestrator.store import write_text
 from orchestrator.studies.affinity import Gain, condition
 from orchestrator.studies.affinity_runs import Affinity, Effect
-from orchestrator.studies.pages import percent, plain_table, template
+from orchestrator.studies.words import percent, plain_table
 from orchestrator.tables import NOTHING, count, name_of
 from tasks.data.files import Place
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from orchestrator import __version__
 from orchestrator.errors import ConfigError
 from orchestrator.figures import inline, styles
+from orchestrator.pages import template
 from orchestrator.store import write_text
 from orchestrator.studies.convergence import (
     ALPHA,
@@ -28,7 +29,7 @@ from orchestrator.studies.convergence import (
 )
 from orchestrator.studies.convergence_figures import double_box_svg, error_curves_svg, weight_areas_svg
 from orchestrator.studies.convergence_runs import MDSQ, Study
-from orchestrator.studies.pages import plain_table, template
+from orchestrator.studies.words import plain_table
 from orchestrator.tables import MINUS, NOTHING
 from tasks.data.files import Place
 

@@ -21,8 +21,8 @@ from orchestrator.drawing import Pixels, colors_of, draw_classes, draw_heat, enc
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.exporting import faults, run_manifest
 from orchestrator.label_sources import Source, spread
+from orchestrator.pages import template
 from orchestrator.store import RunFolder, read_json, write_text
-from orchestrator.studies.pages import template
 from orchestrator.tables import name_of, number
 from tasks.base import sensors_of
 from tasks.data.files import Place, leads_below

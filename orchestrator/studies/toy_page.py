@@ -12,10 +12,11 @@ from rich.table import Table
 from orchestrator import __version__
 from orchestrator.curves import Curve
 from orchestrator.figures import BASELINE, INK, PAPER, SOFT, inline, options, plain_axes, styles, svg_text
+from orchestrator.pages import template
 from orchestrator.store import write_text
 from orchestrator.studies.affinity import Gain, gain_over
-from orchestrator.studies.pages import percent, plain_table, template
 from orchestrator.studies.toy import LABELED, REGIMES, SAMPLES, TABLE_2, Toy, f1, f2
+from orchestrator.studies.words import percent, plain_table
 from orchestrator.tables import NOTHING, count
 from tasks.data.files import Place
 

@@ -1,22 +1,9 @@
-"""The pages of studies: their templates, and numbers as people read them. No torch."""
+"""What the tables of studies share, and numbers as people read them. No torch."""
 
-from functools import cache
-from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from orchestrator.tables import number
-
-
-@cache
-def template(name: str) -> Template:
-    """The template of a page; it escapes every name that comes from outside."""
-    loader = FileSystemLoader(Path(__file__).parents[1] / "templates")
-    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    return Environment(loader=loader, autoescape=True, **options).get_template(name)
 
 
 def plain_table(title: str, caption: str = "", *columns: str) -> Table:
