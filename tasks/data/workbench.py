@@ -18,7 +18,7 @@ from tasks.classes import ClassMap
 from tasks.data.manifest import ObjectRecord, Record
 from tasks.data.tabletop import write_maps
 from tasks.data.workbench_parts import NAMES
-from tasks.data.workbench_render import WIDE, Bench, View, draw_bench, render
+from tasks.data.workbench_render import WIDE, Bench, Placed, View, draw_bench, render
 from tasks.geometry import mask_box, rle_of_mask
 from tasks.seeding import rng_of
 
@@ -39,6 +39,7 @@ class Workbench:
     size: tuple[int, int] = (192, 256)  # H, W; the paper's
     seed: int = 0
     objects: tuple[int, int] = (1, 5)  # parts of an image, fewest and most, each of another kind
+    kinds: tuple[str, ...] = NAMES  # the parts that there are: fewer are learned sooner
     holes: float = 1.0  # how much of the depth is missing; 0 = nothing
     mask_error: float = 0.0  # cm that the border of a mask is off, about: the paper's masks are approximate
 
@@ -55,26 +56,30 @@ class Workbench:
                 f"Workbench.size is {self.size}; expected at least {_LOWEST / WIDE:.2f} of the width as the height, so "
                 "that the longest parts find room"
             )
-        if not 1 <= self.objects[0] <= self.objects[1] <= len(NAMES):
+        if not self.kinds or len(set(self.kinds)) != len(self.kinds) or not set(self.kinds) <= set(NAMES):
             raise ValueError(
-                f"Workbench.objects is {self.objects}; expected the fewest and the most, from 1 to {len(NAMES)}"
+                f"Workbench.kinds is {list(self.kinds)}; expected one or more of {', '.join(NAMES)}, each once"
+            )
+        if not 1 <= self.objects[0] <= self.objects[1] <= len(self.kinds):
+            raise ValueError(
+                f"Workbench.objects is {self.objects}; expected the fewest and the most, from 1 to {len(self.kinds)}"
             )
         for name in ("holes", "mask_error"):
             if not (isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"Workbench.{name} is {getattr(self, name)}; expected a number of 0 or more")
 
     def classes(self) -> ClassMap:
-        """13 kinds of parts, boxes and pixels; pixels may also be bench. One keypoint: the pickup point."""
+        """The kinds of parts, boxes and pixels; pixels may also be bench. One keypoint: the pickup point."""
         return ClassMap(
-            detection=NAMES,
-            segmentation=("bench", *NAMES),
-            det_to_seg=tuple(range(1, len(NAMES) + 1)),
+            detection=self.kinds,
+            segmentation=("bench", *self.kinds),
+            det_to_seg=tuple(range(1, len(self.kinds) + 1)),
             keypoints=("pickup",),
         )
 
     def semantic_lut(self) -> tuple[int, ...]:
         """Pixel value to class: the identity, and 255 = ignore for what never occurs."""
-        return tuple(value if value <= len(NAMES) else 255 for value in range(256))
+        return tuple(value if value <= len(self.kinds) else 255 for value in range(256))
 
     def counts(self) -> dict[str, int]:
         """Images of each split."""
@@ -83,7 +88,7 @@ class Workbench:
     def bench(self, split: str, index: int) -> Bench:
         """What stands in an image."""
         rng = rng_of("workbench", self.seed, split, index, "scene")
-        return draw_bench(rng, WIDE * self.size[0] / self.size[1], self.objects)
+        return draw_bench(rng, WIDE * self.size[0] / self.size[1], self.objects, self.kinds)
 
     def view(self, split: str, index: int) -> View:
         """An image and its truth; masks are exact here."""
@@ -103,7 +108,7 @@ class Workbench:
 
     def _record(self, folder: Path, split: str, index: int) -> Record:
         bench, view, id = self.bench(split, index), self.view(split, index), f"{split}-{index:06d}"
-        labels = np.array([0, *(part.label + 1 for part in bench.parts)], np.uint8)
+        labels = np.array([0, *(self._label(part) + 1 for part in bench.parts)], np.uint8)
         semantic: NDArray[np.uint8] = labels[view.instances]
         uris = write_maps(folder, id, {"images": view.image, "semantic": semantic, "depth": view.depth})
         objects = tuple(self._objects(bench, view, rng_of("workbench", self.seed, split, index, "masks")))
@@ -115,7 +120,10 @@ class Workbench:
             rough = _roughened(mask, self.mask_error * self.size[1] / WIDE, rng) if self.mask_error else mask
             box = mask_box(mask)
             assert box is not None, f"{NAMES[part.label]} has no pixel"
-            yield ObjectRecord(box, part.label, rle=rle_of_mask(rough), keypoints=(x, y, 2.0))
+            yield ObjectRecord(box, self._label(part), rle=rle_of_mask(rough), keypoints=(x, y, 2.0))
+
+    def _label(self, part: Placed) -> int:
+        return self.kinds.index(NAMES[part.label])
 
 
 def _roughened(mask: NDArray[np.bool_], pixels: float, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -1,5 +1,6 @@
 """A work-bench scene: what lies where, and how the camera sees it, with the exact truth."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import cos, hypot, pi, sin
 
@@ -40,17 +41,18 @@ class View:
     points: tuple[tuple[float, float], ...]  # px: the pickup point of each part
 
 
-def draw_bench(rng: np.random.Generator, height: float, counts: tuple[int, int]) -> Bench:
-    """A scene of a bench ``height`` cm high (in the image): parts of different kinds that do not touch."""
+def draw_bench(rng: np.random.Generator, height: float, counts: tuple[int, int], kinds: Sequence[str] = NAMES) -> Bench:
+    """A scene of a bench ``height`` cm high (in the image): parts of different ``kinds`` that do not touch."""
     edge = None
     if rng.random() < 0.3:  # the border of the bench, near a side of the image
         angle = float(rng.uniform(0, 2 * pi))
         a, b = cos(angle), sin(angle)
         far = abs(a) * WIDE / 2 + abs(b) * height / 2
         edge = a, b, a * WIDE / 2 + b * height / 2 + far * float(rng.uniform(0.55, 0.85))
-    kinds, count = rng.permutation(len(NAMES)).tolist(), int(rng.integers(counts[0], counts[1] + 1))
+    labels = [NAMES.index(kinds[i]) for i in rng.permutation(len(kinds))]
+    count = int(rng.integers(counts[0], counts[1] + 1))
     parts: list[Placed] = []
-    for label in kinds:  # more of them than are wanted: some may find no place
+    for label in labels:  # more of them than are wanted: some may find no place
         if len(parts) == count:
             break
         reach = PARTS[NAMES[label]].reach

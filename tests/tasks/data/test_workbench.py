@@ -160,3 +160,21 @@ def test_an_image_without_the_sensor_is_told(tmp_path: Path) -> None:
     write_manifest(path, records, SMALL.classes(), SMALL.semantic_lut())
     with pytest.raises(ValueError, match=r"has no depth map; expected one, which the model reads"):
         Samples(Manifest.open(path), (), sensors=("depth",))[0]
+
+
+def test_fewer_kinds_are_the_classes_in_their_order(tmp_path: Path) -> None:
+    few = replace(SMALL, kinds=("motor", "m20"), objects=(1, 2))
+    records = written(few, tmp_path)
+    assert few.classes().detection == ("motor", "m20")
+    assert {one.label for record in records for one in record.objects} == {0, 1}
+    wide = {0: [], 1: []}
+    for record in records:
+        for one in record.objects:
+            wide[one.label].append(max(one.box[2] - one.box[0], one.box[3] - one.box[1]))
+    assert min(wide[0]) > max(wide[1])
+    assert replace(SMALL, kinds=NAMES) == SMALL
+    for kinds in ((), ("motor", "motor"), ("engine",)):
+        with pytest.raises(ValueError, match=r"expected one or more of f20_20_b, .*, each once"):
+            replace(SMALL, kinds=kinds)
+    with pytest.raises(ValueError, match="fewest and the most, from 1 to 2"):
+        replace(SMALL, kinds=("motor", "m20"))
