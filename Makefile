@@ -54,6 +54,7 @@ bench: setup
 	$(BIN)/python tests/bench/bench_training_together.py
 	$(BIN)/python tests/bench/bench_scaling.py
 	$(BIN)/python tests/bench/bench_scoring.py
+	$(BIN)/python tests/bench/bench_pseudo_labels.py --record
 	$(BIN)/python tests/bench/bench_orchestration.py
 	$(BIN)/python tests/bench/bench_run.py demo
 
