@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import yaml
 
+from orchestrator.active import Active, check_start, only
 from orchestrator.components import Component, component_of, guess, validate
 from orchestrator.errors import ConfigError
-from orchestrator.initial import Initial, check_initial, check_start, only
 from orchestrator.teacher import Teacher, check_teacher
 from tasks.recipe import Recipe
 
@@ -81,42 +81,6 @@ class Train:
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip is {self.clip}; expected a norm of more than 0, or null for none")
         _not_negative(self, "weight_decay")
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a cycle may buy. An amount below 1 is a share of the whole pool."""
-
-    amount: float
-    unit: Literal["images"] = "images"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.amount < math.inf:
-            raise ValueError(f"amount is {self.amount}; expected 0 or more images, or a share of the pool below 1")
-        _share_or_count(self, "amount")
-
-
-@dataclass(frozen=True)
-class Active:
-    """The active learning loop: ``cycles`` purchases, hence one fit more."""
-
-    initial: Initial  # labeled at the start: a share of the pool (below 1), a number of images, or {task: either}
-    budget: Budget
-    cycles: int
-    warm_start: bool = True  # False: every cycle starts from fresh weights
-    oracle: Literal["known", "label_studio"] = (
-        "known"  # who labels: the data set; or people (mtal label), who are awaited
-    )
-    pool_subset: int | None = None  # unlabeled images that a cycle scores, drawn anew each time; null = all of them
-
-    def __post_init__(self) -> None:
-        check_initial(self.initial)
-        if self.pool_subset is not None and self.pool_subset < max(1, self.budget.amount):
-            raise ValueError(
-                f"pool_subset is {self.pool_subset}; expected at least the budget of {self.budget.amount:g}, or null"
-            )
-        if self.cycles < 0:
-            raise ValueError(f"cycles is {self.cycles}; expected 0 or more purchases")
 
 
 @dataclass(frozen=True)
@@ -239,12 +203,6 @@ def _share(section: Any, *names: str) -> None:
     for name in names:
         if not 0 <= getattr(section, name) <= 1:
             raise ValueError(f"{name} is {getattr(section, name)}; expected 0 to 1")
-
-
-def _share_or_count(section: Any, name: str) -> None:
-    value = getattr(section, name)
-    if value > 1 and value != int(value):
-        raise ValueError(f"{name} is {value}; expected a share of the pool below 1, or a whole number of images")
 
 
 def _distinct(section: Any, name: str) -> None:

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from orchestrator.active import images_of, start_of
 from orchestrator.config import Experiment
 from orchestrator.curves import mdsq
 from orchestrator.identity import arm_inputs, initial_inputs, reference_inputs
-from orchestrator.initial import images_of, start_of
 from orchestrator.pool import PSEUDO, Pool, lowest
 from orchestrator.store import (
     CHOSEN,
@@ -44,6 +44,7 @@ from orchestrator.workers import (
     ranges,
 )
 from tasks.data.files import Place, place, relative_uri
+from tasks.data.known_labels import known_labels
 from tasks.data.manifest import Manifest
 from tasks.seeding import seed_of, uniforms
 
@@ -97,7 +98,8 @@ def reference(trial: Trial, workers: Workers) -> dict[str, Any]:
     inputs = reference_inputs(trial.experiment, trial.manifest.fingerprint)
     folder = trial.folder.reference_fit(fingerprint(inputs), trial.seed)
     keys = trial.manifest.keys("train")
-    pool = Pool.initial(keys, tuple(trial.experiment.tasks), len(keys), trial.seed)
+    tasks = tuple(trial.experiment.tasks)
+    pool = Pool.initial(keys, tasks, len(keys), trial.seed, known_labels(trial.manifest, "train", tasks))
     alone = replace(trial, experiment=replace(trial.experiment, teacher=None))
     return _fit_once(alone, workers, folder, pool, trial.experiment.reference.steps, inputs)
 
@@ -355,7 +357,8 @@ def _first_pool(trial: Trial) -> Pool:
     """The citable pool of a seed, written once: the same for every arm, but for those with a number for each task."""
     tasks, initial = tuple(trial.experiment.tasks), trial.experiment.active.initial
     counts = start_of(initial, tasks, trial.manifest.count("train"))
-    pool = Pool.initial(trial.manifest.keys("train"), tasks, counts, trial.seed)
+    known = known_labels(trial.manifest, "train", tasks)
+    pool = Pool.initial(trial.manifest.keys("train"), tasks, counts, trial.seed, known)
     is_own, folder = isinstance(initial, Mapping), trial.folder
     path = folder.own_pool(trial.arm, trial.seed) if is_own else folder.pool(trial.seed)
     if not path.is_file():

@@ -25,7 +25,7 @@ DECISIVE = (
     "strategies",
     *(f"orchestrator/{m}.py" for m in ("cycle", "fitting", "evaluation", "scoring", "worker", "pool", "checkpoints")),
     *(f"orchestrator/{m}.py" for m in ("effective_batch", "training_group", "validation")),
-    *(f"orchestrator/{m}.py" for m in ("teaching", "pseudo_labels", "initial")),
+    *(f"orchestrator/{m}.py" for m in ("teaching", "pseudo_labels", "active")),
 )
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
+from orchestrator.active import images_of, start_of
 from orchestrator.components import make
 from orchestrator.config import Experiment, arm
 from orchestrator.errors import ConfigError
 from orchestrator.identity import initial_inputs
-from orchestrator.initial import images_of, start_of
 from orchestrator.listing import cost_of
 from orchestrator.running import classes_of, prepared
 from orchestrator.scoring import Plan as ScorePlan
@@ -25,6 +25,7 @@ from orchestrator.validation import judged
 from strategies.base import Strategy
 from strategies.sample_pool import sample_images
 from tasks.classes import ClassMap
+from tasks.data.known_labels import known_labels
 from tasks.geometry import Size
 
 SPLITS = ("train", "val", "test")
@@ -133,20 +134,27 @@ def foreseen(experiment: Experiment, typed: Sequence[str]) -> tuple[Outlook, str
     """The plan of a checked experiment, and where its numbers of images come from; ConfigError where nobody knows."""
     manifest = None if typed else prepared(experiment)
     adapter = make("data", experiment.data, "data")
-    known, source, size, id_length = None, "as typed", adapter.size, 80
+    known, labels, source, size, id_length = None, None, "as typed", adapter.size, 80
     if manifest is not None:
         rows = manifest.rows()[:1000]
         known, source = {split: len(manifest.rows(split)) for split in SPLITS}, f"as prepared in {manifest.base}"
+        has = known_labels(manifest, "train", tuple(experiment.tasks)).sum(0)
+        labels = dict(zip(experiment.tasks, has.tolist(), strict=True))
         id_length = max(map(len, manifest.ids(rows)), default=0)
         size = size or (manifest.record(0).size if len(rows) else None)
     elif not typed and hasattr(adapter, "counts"):
         known, source = adapter.counts(), "as the data set will have them"
     images = counted(typed, known)
-    return outlook(experiment, images, size, classes_of(experiment.data), id_length), source
+    return outlook(experiment, images, size, classes_of(experiment.data), id_length, labels), source
 
 
 def outlook(
-    experiment: Experiment, images: Mapping[str, int], size: Size | None, classes: ClassMap, id_length: int
+    experiment: Experiment,
+    images: Mapping[str, int],
+    size: Size | None,
+    classes: ClassMap,
+    id_length: int,
+    labels: Mapping[str, int] | None = None,
 ) -> Outlook:
     """The plan of a run over so many images of H, W (None: as stored)."""
     size, works, shared_by = size or STORED, list[Work](), dict[Unit, tuple[str, ...]]()
@@ -161,7 +169,9 @@ def outlook(
         works.append(_fits(unit, arms[unit.arm], images, [train.first_steps or train.steps]))
         shared_by[unit] = sharing
     of_arms = [
-        _arm(Unit("arm", name, 0), own, images, _Scored(strategies[name], models[name], size, classes, id_length))
+        _arm(
+            Unit("arm", name, 0), own, images, labels, _Scored(strategies[name], models[name], size, classes, id_length)
+        )
         for name, own in arms.items()
     ]
     works += [replace(one, unit=replace(one.unit, seed=seed)) for seed in experiment.seeds for one in of_arms]
@@ -189,10 +199,12 @@ def _first_fits(experiment: Experiment, arms: Mapping[str, Experiment]) -> Itera
             yield Unit("initial", names[0], seed), tuple(names)
 
 
-def _arm(unit: Unit, own: Experiment, images: Mapping[str, int], scored: "_Scored") -> Work:
+def _arm(
+    unit: Unit, own: Experiment, images: Mapping[str, int], labels: Mapping[str, int] | None, scored: "_Scored"
+) -> Work:
     """The cycles of an arm, the same under every seed; its cycle 0 is fitted by another unit."""
     active, total = own.active, images["train"]
-    labeled = start = min(start_of(active.initial, own.tasks, total).values())  # of all tasks
+    labeled = start = _start(own, total, labels)
     budget = images_of(active.budget.amount, total)
     scorings, bought = [], []
     for index in range(active.cycles):
@@ -204,6 +216,17 @@ def _arm(unit: Unit, own: Experiment, images: Mapping[str, int], scored: "_Score
         labeled += bought[-1]
     fits = _fits(unit, own, images, [own.train.steps] * active.cycles)
     return replace(fits, scorings=tuple(scorings), labeled=start, bought=tuple(bought))
+
+
+def _start(own: Experiment, total: int, labels: Mapping[str, int] | None) -> int:
+    """Images of the pool that have a label of every task at the start, at most; ConfigError where nobody knows."""
+    if labels is None and own.active.initial == "labeled":
+        raise ConfigError(
+            "active.initial: is 'labeled', and nobody knows how many are; type 'mtal prepare' first, or say it with "
+            "--set active.initial=500"
+        )
+    start = start_of(own.active.initial, own.tasks, total)
+    return min(count if labels is None else min(count, labels[task]) for task, count in start.items())
 
 
 @dataclass

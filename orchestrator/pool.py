@@ -30,15 +30,25 @@ class Pool:
         return cls(keys, tuple(tasks), np.zeros(shape, np.uint8), np.full(shape, -1, np.int16))
 
     @classmethod
-    def initial(cls, keys: NDArray[np.uint64], tasks: Sequence[str], count: int | Mapping[str, int], seed: int) -> Self:
+    def initial(
+        cls,
+        keys: NDArray[np.uint64],
+        tasks: Sequence[str],
+        count: int | Mapping[str, int],
+        seed: int,
+        known: NDArray[np.bool_] | None = None,
+    ) -> Self:
         """The ledger of cycle 0: ``count`` images drawn by hash, the same for every arm of a seed.
 
-        With a number for each task the draws are nested: images that have the rarer label have the others, too.
+        Of those that are ``known [N, T]`` to the data set; None: of all. With a number for each task the draws are
+        nested where all are known: images that have the rarer label have the others, too.
         """
         pool = cls.empty(keys, tasks)
         values = uniforms(keys, seed, -1)
         for i, task in enumerate(pool.tasks):
-            drawn = lowest(values, count if isinstance(count, int) else count[task])
+            has = np.ones(len(keys), bool) if known is None else known[:, i]
+            drawn = has.copy()
+            drawn[has] = lowest(values[has], count if isinstance(count, int) else count[task])
             pool.source[drawn, i], pool.cycle[drawn, i] = HUMAN, 0
         return pool
 

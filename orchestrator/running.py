@@ -24,6 +24,7 @@ from tasks.base import Metric, Model, Task, sensors_of
 from tasks.classes import ClassMap
 from tasks.data.checks import Look
 from tasks.data.files import Place, place, remove_tree
+from tasks.data.known_labels import known_labels
 from tasks.data.manifest import Manifest
 
 Executor = Callable[[Plan, Sequence[Unit]], list[Failure]]
@@ -133,6 +134,7 @@ def planned(experiment: Experiment, told: Told, paths: Sequence[str] = ()) -> Pl
                 f"data: there is no image of the split {split!r} ({what}); expected at least one: change the splits of "
                 "the data set"
             )
+    _check_sellable(experiment, manifest)
     return Plan(
         experiment,
         str((_output(experiment) / experiment.name).absolute()),
@@ -141,6 +143,19 @@ def planned(experiment: Experiment, told: Told, paths: Sequence[str] = ()) -> Pl
         tuple(paths),
         str(identity.HOME),
     )
+
+
+def _check_sellable(experiment: Experiment, manifest: Manifest) -> None:
+    """ConfigError where an arm may buy labels from the data set that this does not have."""
+    selling = [own for own in (arm(experiment, name) for name in experiment.arms) if own.active.reveals]
+    tasks = sorted({task for own in selling for task in own.tasks})
+    for task, known in zip(tasks, known_labels(manifest, "train", tasks).T if tasks else (), strict=True):
+        if not known.all():
+            raise ConfigError(
+                f"data: {int((~known).sum()):,} of the pool's {len(known):,} images have no {task} label, and the "
+                "data set is to reveal it; expected labels of all, or people who make them: set "
+                "active.oracle=label_studio, or leave these images out"
+            )
 
 
 def check(experiment: Experiment) -> None:
@@ -201,11 +216,7 @@ def _check_model(model: Any, own: Experiment, place: str, buys: bool = True) -> 
                 f"{place}: the model {own.model.name!r} has no head for the task {task!r}; remove the task or choose "
                 "another model"
             )
-    check_inputs(sensors_of(model), tuple(own.tasks), buys and _buys(own), place, own.model.name)
-
-
-def _buys(own: Experiment) -> bool:
-    return own.active.cycles > 0 and own.active.budget.amount > 0
+    check_inputs(sensors_of(model), tuple(own.tasks), buys and own.active.buys, place, own.model.name)
 
 
 def _check_shared(weighting: Any, model: Any, own: Experiment, place: str) -> None:

@@ -295,6 +295,13 @@ class Manifest:
             at += len(keys)
         return found
 
+    def has(self, column: str, split: str) -> NDArray[np.bool_]:
+        """``[n]``: which rows of a split, in key order, are not null in a column (named as for ``take``)."""
+        found = np.empty(len(self), bool)
+        for start, part in blocks(str(self._file), column, self._metadata):
+            found[start : start + len(part)] = part.is_valid().to_numpy(zero_copy_only=False)
+        return found[self._is_of(split)]
+
     def rows_of(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The row of each key; ValueError for a key that is not in here."""
         rows = np.searchsorted(self._keys, keys).astype(np.int64)

@@ -19,6 +19,7 @@ from tasks import LABEL_INPUTS, SENSORS
 from tasks.classes import ClassMap
 from tasks.data.decoding import read_depth, read_image, read_semantic
 from tasks.data.files import Place
+from tasks.data.known_labels import OBJECT_TASKS
 from tasks.data.manifest import Manifest, ObjectRecord, Record, record_of
 from tasks.data.objects import S3Path
 from tasks.geometry import (
@@ -32,7 +33,6 @@ from tasks.geometry import (
 from tasks.types import IGNORE, Objects, Sample, Target
 
 MASK_TASKS = ("instances", "keypoints", "pickup")  # tasks that look at masks: OKS divides by their area
-OBJECT_TASKS = ("detection", "instances", "keypoints", "pickup")  # tasks whose target is Objects
 AHEAD = 32  # images of object storage that are on their way at a time, for each Samples
 _COLUMNS = {"segmentation": "segmentation", "depth": "depth"}
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from orchestrator.cli import main
 from orchestrator.store import read_json, read_table
 from tasks.data import label_server
-from tasks.data.manifest import Manifest
+from tasks.data.manifest import Manifest, write_manifest
 from tests.data.label_studio_stub import TOKEN, StubStudio, stub_studio
 from tests.tiny import write_tiny
 
@@ -99,6 +100,43 @@ def test_a_run_waits_for_people_and_goes_on_with_their_labels(studio: StubStudio
     row = given.ids(given.rows()).index(image["record"])
     assert len(given.record(row).objects or ()) == 1
     assert given.record(row).segmentation == Manifest.open(data).record(row).segmentation
+
+
+@pytest.mark.slow
+def test_of_a_pool_that_is_hardly_labeled_people_label_more(studio: StubStudio, typed: Typed, tmp_path: Path) -> None:
+    """It starts with the five labels there are; the data set itself has none to sell."""
+    active = {"initial": 0.4, "budget": {"amount": 2}, "cycles": 1}
+    arms = {"random": {"strategy": "random"}}
+    write_tiny(tmp_path / "tiny.yaml", "runs", arms=arms, active=active, tasks={"detection": {}})
+    run = ("run", "tiny.yaml", "--address", "none")
+    typed("prepare", "tiny.yaml")
+    labeled = keep_labels(next((tmp_path / "runs" / "data").glob("*/manifest.parquet")), 5)
+    code, told = typed(*run)
+    assert code == 2
+    assert "11 of the pool's 16 images have no detection label, and the data set is to reveal it" in told
+    people = ("--set", "active.initial=labeled", "--set", "active.oracle=label_studio")
+    assert "each arm starts with 5, buys" in typed(*run, *people, "--dry-run")[1]
+    assert typed(*run, *people)[0] == 3
+    chosen = read_table(tmp_path / RUN / "random" / "seed_0" / "cycle_0" / "chosen.parquet")["id"].to_pylist()
+    assert len(chosen) == 2
+    assert not set(chosen) & labeled
+    typed(*PUSH)
+    for task in studio.tasks:
+        label(task)
+    typed(*PULL)
+    assert typed(*run, *people)[0] == 0
+    cycle = read_json(tmp_path / RUN / "random" / "seed_0" / "cycle_1" / "cycle.json")
+    assert cycle["labeled"] == {"detection": 7}
+
+
+def keep_labels(path: Path, count: int) -> set[str]:
+    """Leave the objects of so many images of the pool in a manifest; their ids."""
+    manifest = Manifest.open(path)
+    records = manifest.records(manifest.rows())
+    kept = {one.id for one in [r for r in records if r.split == "train"][:count]}
+    rows = [r if r.split != "train" or r.id in kept else replace(r, objects=None) for r in records]
+    write_manifest(path, rows, manifest.classes, manifest.lut, manifest.size)
+    return kept
 
 
 def test_what_cannot_be_pushed(studio: StubStudio, typed: Typed, tiny_run: Path, tmp_path: Path) -> None:

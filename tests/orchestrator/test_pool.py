@@ -110,3 +110,14 @@ def test_what_can_be_bought_of_an_image() -> None:
     assert pool.unknown(int(pool.keys[both]), TASKS) == ()
     assert pool.unknown(int(pool.keys[one]), TASKS) == ("segmentation",)
     assert pool.buy({int(pool.keys[both]): ()}, 1).counts() == pool.counts()
+
+
+def test_only_what_the_data_set_knows_is_drawn() -> None:
+    known = np.zeros((30, 2), bool)
+    known[::3, 0] = known[:5, 1] = True
+    pool = Pool.initial(keys(30), TASKS, {TASKS[0]: 4, TASKS[1]: 30}, 0, known)
+    has = pool.source == HUMAN
+    assert has.sum(0).tolist() == [4, 5]
+    assert not (has & ~known).any()
+    all_known = Pool.initial(keys(30), TASKS, 7, 0, np.ones((30, 2), bool))
+    assert np.array_equal(all_known.source, Pool.initial(keys(30), TASKS, 7, 0).source)

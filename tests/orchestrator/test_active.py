@@ -1,8 +1,8 @@
-"""How many images each task starts with: shares, counts, both at once, and what is neither."""
+"""What is labeled at the start and who sells more: shares, counts, both at once, and what is neither."""
 
 import pytest
 
-from orchestrator.initial import Initial, check_initial, check_start, images_of, only, start_of
+from orchestrator.active import Active, Budget, Initial, check_initial, check_start, images_of, only, start_of
 
 TASKS = ("segmentation", "depth")
 
@@ -12,6 +12,17 @@ def test_a_number_is_for_all_tasks_and_a_mapping_for_each() -> None:
     assert start_of({"segmentation": 0.1, "depth": 30}, TASKS, 50) == {"segmentation": 5, "depth": 30}
     assert start_of({"depth": 1000}, TASKS, 50) == {"segmentation": 0, "depth": 50}
     assert (images_of(0.5, 7), images_of(3, 7), images_of(9, 7)) == (4, 3, 7)
+
+
+def test_what_the_data_set_has_labeled() -> None:
+    check_initial("labeled")
+    assert start_of("labeled", TASKS, 50) == {"segmentation": 50, "depth": 50}  # at most
+    assert only("labeled", ["depth"]) == "labeled"
+    assert Active("labeled", Budget(2), 3, oracle="label_studio").buys
+    assert not Active("labeled", Budget(2), 0).buys
+    assert not Active(3, Budget(2), 3, oracle="label_studio").reveals
+    with pytest.raises(ValueError, match="has no label left to sell; expected oracle: label_studio, or cycles: 0"):
+        Active("labeled", Budget(2), 3)
 
 
 def test_some_of_the_tasks() -> None:
