@@ -106,7 +106,7 @@ class Round:
     rng: random.Random
     address: str = ""  # the cluster's, where nothing is said
     words: tuple[str, ...] = ()  # further words of the command
-    seeds: int = 2
+    size: tuple[int, int] = (2, 2)  # seeds, cycles
     server: Weed | None = None  # where the runs lie; None = on this disk
     typed: int = 0
     kills: list[Kill] = field(default_factory=list)
@@ -127,7 +127,7 @@ class Round:
         return self.output / self.name
 
     def config(self) -> Path:
-        log = str(self.log)
+        log, (seeds, cycles) = str(self.log), self.size
         arms = {
             "random": {"strategy": {"name": "counted:CountedRandom", "log": log}},
             "boxmask": {
@@ -137,12 +137,12 @@ class Round:
             },
         }  # fmt: skip
         return write_tiny(
-            self.place / f"{self.name}.yaml", self.output, name=self.name, arms=arms, seeds=list(range(self.seeds)),
+            self.place / f"{self.name}.yaml", self.output, name=self.name, arms=arms, seeds=list(range(seeds)),
             data={"name": "streets", "images": 28, "validation": 4, "test": 12, "size": [64, 96]},
             model={"name": "counted:counted_small", "log": log, "width": 16},
             weighting={"name": "counted:CountedWeighting", "log": log},
             train={"steps": 8, "first_steps": 10, "batch": 4, "checkpoint_steps": CHECKPOINT},
-            active={"initial": 0.25, "budget": {"amount": 3}, "cycles": 2}, reference={"steps": 14, "seeds": [0]},
+            active={"initial": 0.25, "budget": {"amount": 3}, "cycles": cycles}, reference={"steps": 14, "seeds": [0]},
             cluster={"shard": SHARD, "score_batch": 4, "workers_per_trial": WORKERS},
         )  # fmt: skip
 
@@ -258,7 +258,7 @@ class Outcome:
     twice: Counter[str]
     allowed: Counter[str]
     seconds: float
-    seeds: int = 2
+    size: tuple[int, int] = (2, 2)  # seeds, cycles
     storage: str = ""
 
     @property
@@ -268,12 +268,12 @@ class Outcome:
     def text(self) -> str:
         """One line that says what was done and what came of it."""
         kinds = Counter(kill.kind for one in self.rounds for kill in one.kills)
-        typed = sum(one.typed for one in self.rounds)
+        typed, (seeds, cycles) = sum(one.typed for one in self.rounds), self.size
         again = ", ".join(f"{self.twice[what]} {what} (at most {self.allowed[what]})" for what in WHAT)
         killed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         return (
-            f"{self.kills} kills ({killed}) in {len(self.rounds)} runs of 2 strategies x {self.seeds} seeds x 2 cycles "
-            f"on a head and 2 nodes{self.storage}; typed {typed} times; every cycles.parquet and "
+            f"{self.kills} kills ({killed}) in {len(self.rounds)} runs of 2 strategies x {seeds} seeds x {cycles} "
+            f"cycles on a head and 2 nodes{self.storage}; typed {typed} times; every cycles.parquet and "
             f"every purchase equal to those of an undisturbed process; computed twice: {again}; {self.seconds:.0f} s"
         )
 
@@ -285,20 +285,20 @@ def soak(
     rng: random.Random,
     each: int,
     server: Weed | None = None,
-    seeds: int = 2,
+    size: tuple[int, int] = (2, 2),
 ) -> Outcome:
     """Kill all of these, ``each`` a run; AssertionError where a run differs from one in one process, undisturbed."""
     torch.set_num_threads(1)
     started = time.monotonic()
-    calm = Round(place, "undisturbed", cluster, rng, address="none", seeds=seeds)  # on this disk
+    calm = Round(place, "undisturbed", cluster, rng, address="none", size=size)  # on this disk
     calm.carry_out(deque(), 0.0, 1)
     print(f"undisturbed: {time.monotonic() - started:.0f} s", flush=True)
     test = pictures(calm.output)
     expected, work = results(calm.folder), Work.of(calm.log, test)
-    outcome = Outcome([], Counter(), Counter(), 0.0, seeds, " with the runs on an S3 server" if server else "")
+    outcome = Outcome([], Counter(), Counter(), 0.0, size, " with the runs on an S3 server" if server else "")
     while kinds:
         now: deque[Kind] = deque(kinds.popleft() for _ in range(min(each, len(kinds))))
-        one = Round(place, f"run_{len(outcome.rounds)}", cluster, rng, server=server, seeds=seeds)
+        one = Round(place, f"run_{len(outcome.rounds)}", cluster, rng, server=server, size=size)
         one.carry_out(now, PAUSE, 2 * each + 3)
         kinds.extendleft(reversed(now))  # those that found nothing to kill any more
         outcome.rounds.append(one)

@@ -29,7 +29,7 @@ def test_three_kills_leave_no_trace(tmp_path: Path) -> None:
     seed = seed_of_the_day()
     print(f"MTAL_SOAK_SEED={seed}")
     with nodes() as cluster:
-        outcome = soak(tmp_path, cluster, plan(3, seed), random.Random(seed), each=3, seeds=1)
+        outcome = soak(tmp_path, cluster, plan(3, seed), random.Random(seed), each=3, size=(1, 1))
     print(outcome.text())
     assert outcome.kills == 3
 
@@ -37,7 +37,7 @@ def test_three_kills_leave_no_trace(tmp_path: Path) -> None:
 def test_nodes_that_are_to_come_and_nodes_that_are_lost_are_waited_for_with_a_message(tmp_path: Path) -> None:
     with nodes(workers=1) as cluster:
         wait = ("--set", "cluster.wait_minutes=5")
-        one = Round(tmp_path, "short", cluster, random.Random(0), words=wait, seeds=1)
+        one = Round(tmp_path, "short", cluster, random.Random(0), words=wait, size=(1, 1))
         running = one.type()
         try:
             _waits(running, "the cluster: waiting for room in the cluster, 0 of 5 minutes")

@@ -96,6 +96,7 @@ def check_exact(seed: int, length: int) -> None:
     scene = random_scene(rng, 0)
     size = size_of(scene)
     x, y = np.sort(rng.integers(0, size[1] + 1, 2)), np.sort(rng.integers(0, size[0] + 1, 2))
+    x[0], y[0] = min(x[0], size[1] - 1), min(y[0], size[0] - 1)  # a pixel of it at least is in the image
     x[1], y[1] = max(x[1], x[0] + 1), max(y[1], y[0] + 1)
     ring = np.array([(x[0], y[0]), (x[1], y[0]), (x[1], y[1]), (x[0], y[1])], np.float64)
     mask = rng.random(size) < 0.5
