@@ -95,7 +95,7 @@ def run_units(plan: Plan, units: Sequence[Unit], display: Display) -> list[Failu
     )
     with (
         tempfile.TemporaryDirectory(prefix="mtal-tune-") as scratch,
-        _watched(board, display),
+        followed(board, display),
         loggers.opened(plan) as tell,
     ):
         grid = tune.Tuner(
@@ -125,7 +125,7 @@ def pool_workers(setup: Setup, display: Display, name: str, needs: Cluster) -> I
         display.update(name, WAITING, 0, 0)
     workers = _workers(setup, group, needs, board, name, sys.path)
     try:
-        with _watched(board, display):
+        with followed(board, display):
             yield workers
     finally:
         workers.close()
@@ -265,13 +265,16 @@ def _board() -> ActorHandle:
 
 
 def _is_short_of_room() -> bool:
-    """Whether a placement group waits for nodes: that of a trial, or of somebody else."""
-    groups = ray.util.placement_group_table().values()
+    """Whether a placement group waits for nodes: that of a trial, or of somebody else. False where nobody answers."""
+    try:
+        groups = ray.util.placement_group_table().values()
+    except (RayError, TimeoutError):  # the head is slow: another look comes
+        return False
     return any(group["state"] in ("PENDING", "RESCHEDULING") for group in groups)
 
 
 @contextmanager
-def _watched(board: ActorHandle, display: Display) -> Iterator[None]:
+def followed(board: ActorHandle, display: Display) -> Iterator[None]:
     """Carry what the workers tell to the display, until the block ends."""
     stop = threading.Event()
 
@@ -281,7 +284,7 @@ def _watched(board: ActorHandle, display: Display) -> Iterator[None]:
             try:
                 told = ray.get(board.state.remote(), timeout=LOOK)
             except (RayError, TimeoutError):  # its node is lost or slow: the work goes on, unseen
-                continue
+                told = last
             for unit, (phase, done, total) in told.items():
                 display.update(unit, phase, done, total)
             if told != last:

@@ -1,10 +1,15 @@
 """A cluster that does not answer, without one: what Ray raises then, from its client down to a bare Exception."""
 
+import threading
+from unittest.mock import MagicMock
+
 import pytest
 import ray
+from ray.exceptions import ActorUnavailableError, RaySystemError
 
 from orchestrator import tuning
 from orchestrator.errors import RunError
+from orchestrator.ray_workers import WAITING
 
 
 @pytest.mark.parametrize(
@@ -38,3 +43,30 @@ def test_a_fault_is_not_taken_for_a_cluster_that_is_away(monkeypatch: pytest.Mon
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(KeyError), tuning.cluster("local"):
         pass
+
+
+def test_that_there_is_no_room_is_told_though_the_board_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And though the head does not answer at once."""
+    answers = [RaySystemError("slow"), {"group": {"state": "CREATED"}}, {"group": {"state": "RESCHEDULING"}}]
+    said = threading.Event()
+
+    def lost(*what: object, **options: object) -> None:
+        raise ActorUnavailableError("lost", None)
+
+    def groups() -> object:
+        found = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    class Told:
+        def update(self, unit: str, phase: str, done: int, total: int) -> None:
+            assert (unit, phase) == ("the cluster", WAITING)
+            said.set()
+
+    monkeypatch.setattr(tuning, "SILENT", 0.0)
+    monkeypatch.setattr(ray, "get", lost)
+    monkeypatch.setattr(ray.util, "placement_group_table", groups)
+    with tuning.followed(MagicMock(), Told()):  # type: ignore[arg-type]
+        assert said.wait(20)
+    assert len(answers) == 1
