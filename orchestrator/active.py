@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 # A share of the pool (below 1), a number of images, one of these for each task, or whatever the data set has labeled.
-Initial: TypeAlias = float | Mapping[str, float] | Literal["labeled"]
+Initial: TypeAlias = float | Mapping[str, float] | str
+LABELED = "labeled"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Active:
             )
         if self.cycles < 0:
             raise ValueError(f"cycles is {self.cycles}; expected 0 or more purchases")
-        if self.reveals and self.initial == "labeled":
+        if self.reveals and self.initial == LABELED:
             raise ValueError(
                 "initial is 'labeled', so that the data set has no label left to sell; expected oracle: label_studio, "
                 "or cycles: 0"
@@ -66,6 +67,10 @@ class Active:
 def check_initial(initial: Initial) -> None:
     """ValueError for what is no share and no number of images. A task may start with none, but not all of them."""
     if isinstance(initial, str):
+        if initial != LABELED:
+            raise ValueError(
+                f"initial is {initial!r}; expected a share of the pool, a number of images, or {LABELED!r}"
+            )
         return
     if not isinstance(initial, Mapping):
         _check("initial", initial, at_least_some=True)

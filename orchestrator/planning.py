@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
-from orchestrator.active import images_of, start_of
+from orchestrator.active import LABELED, images_of, start_of
 from orchestrator.components import make
 from orchestrator.config import Experiment, arm
 from orchestrator.errors import ConfigError
@@ -220,7 +220,7 @@ def _arm(
 
 def _start(own: Experiment, total: int, labels: Mapping[str, int] | None) -> int:
     """Images of the pool that have a label of every task at the start, at most; ConfigError where nobody knows."""
-    if labels is None and own.active.initial == "labeled":
+    if labels is None and own.active.initial == LABELED:
         raise ConfigError(
             "active.initial: is 'labeled', and nobody knows how many are; type 'mtal prepare' first, or say it with "
             "--set active.initial=500"

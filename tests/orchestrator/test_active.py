@@ -39,6 +39,7 @@ def test_some_of_the_tasks() -> None:
         ({"depth": 2.5}, "initial.depth is 2.5; expected a share"),
         ({"depth": 0, "segmentation": 0}, "expected labels for at least one task"),
         ({}, "expected labels for at least one task"),
+        ("labeld", "initial is 'labeld'; expected a share of the pool, a number of images, or 'labeled'"),
     ],
 )
 def test_what_is_no_start_is_refused(initial: Initial, message: str) -> None:

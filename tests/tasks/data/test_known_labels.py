@@ -34,3 +34,4 @@ def test_what_is_labeled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert known_labels(manifest, "val", ("detection",)).tolist() == [[False]]
     assert known_labels(manifest, "test", tasks).shape == (0, 4)
     assert found.dtype == np.bool_
+    assert known_labels(manifest, "train", ("my_tasks:Own",)).all()
