@@ -17,9 +17,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from orchestrator.curves import Results
+from orchestrator.curves import Curve, Results
 from orchestrator.store import read_json
-from orchestrator.studies.convergence import ks_tests, outcomes
+from orchestrator.studies.convergence import PairwiseTests, ks_tests, outcomes
 from orchestrator.studies.convergence_page import main_rows, method_called
 from orchestrator.studies.convergence_runs import study_of
 from tests.bench.results import record_section
@@ -58,10 +58,11 @@ def table(results: Results, figures: list[str]) -> str:
     return "\n".join(rows)
 
 
-def cell(curve: object) -> str:
+def cell(curve: Curve | None) -> str:
+    """Mean and standard deviation; a dash where an arm has no such figure."""
     if curve is None:
         return "-"
-    mean, sd = curve.mean[-1], curve.sd[-1]  # type: ignore[attr-defined]
+    mean, sd = curve.mean[-1], curve.sd[-1]
     return f"{mean:.4f} ± {sd:.4f}" if np.isfinite(mean) else "-"
 
 
@@ -77,13 +78,19 @@ def converged(folder: Path, error: str) -> str:
         f"|---|{'---|' * 8}",
     ]
     for row in main_rows(study, found):
-        p = [tests.p[tests.methods.index(row.method), tests.methods.index(ours)] for tests in (of_steps, of_errors)]
-        said = ["-" if row.method == ours else f"{one:.4f}" for one in p]
+        said = [p_of(tests, row.method, ours) for tests in (of_steps, of_errors)]
         rows.append(
             f"| {row.method} | {row.runs} | {row.dead} | {row.steps} | {row.steps_spread} | {row.error} | "
             f"{row.error_spread} | {said[0]} | {said[1]} |"
         )
     return "\n".join(rows) + f"\n\np: exact two-sided Kolmogorov-Smirnov test against {ours}, not corrected."
+
+
+def p_of(tests: PairwiseTests, method: str, ours: str) -> str:
+    """The p of two methods; a dash for ours itself, and where no run of either lives."""
+    if method == ours or not {method, ours} <= set(tests.methods):
+        return "-"
+    return f"{tests.p[tests.methods.index(method), tests.methods.index(ours)]:.4f}"
 
 
 def hours(folder: Path) -> float:
