@@ -13,7 +13,7 @@ export NO_ALBUMENTATIONS_UPDATE = 1
 # The tests start hundreds of processes: what one of them has compiled is kept for the others.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: setup demo test lint types resolves check bench soak lock clean
+.PHONY: setup demo test lint types resolves static check bench soak lock clean
 
 setup: $(MARK)
 
@@ -41,8 +41,10 @@ types: setup
 resolves: setup
 	@for v in 3.11 3.12; do VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --dry-run --python-version $$v --target $(VENV)/.resolved --require-hashes -r requirements.lock && echo "the lock resolves for Python $$v" || exit 1; done
 
-check: lint types resolves
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+static: lint types resolves
+
+check: setup
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target static test
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "(ray or browser or s3 or slow or label_studio) and not soak"
 
 bench: setup

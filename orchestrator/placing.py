@@ -24,6 +24,7 @@ from tasks.data.files import Place
 from tasks.data.manifest import Manifest, ObjectRecord, Record
 from tasks.data.samples import read_sample
 from tasks.geometry import box_overlaps, mask_of_rle, resize_nearest, rle_of_polygons
+from tasks.mask_patches import owners
 from tasks.nets.region_targets import slots_of
 from tasks.placement import Depth, Mask, MaskDepth, Placement, PointDepth, depth_at, depth_of_mask, placement
 from tasks.types import Detections
@@ -212,19 +213,25 @@ def parts_found(
     rules: Rules,
     depth: Depth | None,
 ) -> list[Part]:
-    """The parts among the detections of an image that the network saw at ``frame`` H, W and is stored at ``size``."""
+    """The parts among the detections of an image that the network saw at ``frame`` H, W and is stored at ``size``.
+
+    A pixel that several detections claim counts for the surest alone, of whatever class: a mask that takes in the next
+    object has another axis.
+    """
+    across, down = size[1] / frame[1], size[0] / frame[0]
+    found = found.keep(found.scores >= rules.score)
     assert found.masks is not None, "no masks"
     assert found.keypoints is not None, "no keypoints"
     assert found.keypoint_scores is not None, "no scores of keypoints"
-    across, down = size[1] / frame[1], size[0] / frame[0]
+    owner = None if found.mask_probs is None else owners(found.mask_probs, found.boxes, frame)
     parts = []
     for i, (label, score) in enumerate(zip(found.labels.tolist(), found.scores.tolist(), strict=True)):
-        if label not in chosen or score < rules.score:
+        if label not in chosen:
             continue
         own = list(chosen[label])
         points = found.keypoints[i, own].cpu().double().numpy() * np.array([across, down, 1.0])
         x1, y1, x2, y2 = found.boxes[i].tolist()
-        mask = resize_nearest(mask_of_rle(found.masks[i]), size)
+        mask = resize_nearest(mask_of_rle(found.masks[i]) if owner is None else owner == i, size)
         sure = tuple(found.keypoint_scores[i, own].tolist())
         box = (x1 * across, y1 * down, x2 * across, y2 * down)
         parts.append(_read(label, box, mask, points, rules, depth, score, sure))

@@ -97,6 +97,7 @@ class Detections:
     masks: tuple[Mapping[str, object], ...] | None = None  # COCO RLE
     keypoints: Tensor | None = None  # [D, P, 3]
     keypoint_scores: Tensor | None = None  # [D, P]
+    mask_probs: Tensor | None = None  # [D, m, m] 0..1, each spread over its box: what the masks are cut from
 
     def keep(self, rows: Tensor) -> "Detections":
         """The chosen rows (bool mask or indices) of every field."""
@@ -109,6 +110,7 @@ class Detections:
             masks=None if self.masks is None else tuple(self.masks[i] for i in index.tolist()),
             keypoints=None if self.keypoints is None else self.keypoints[index],
             keypoint_scores=None if self.keypoint_scores is None else self.keypoint_scores[index],
+            mask_probs=None if self.mask_probs is None else self.mask_probs[index],
         )
 
 

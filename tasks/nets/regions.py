@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,7 +10,8 @@ from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, heat
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import batched_nms, box_iou, roi_align
 
-from tasks.geometry import Rle, box_area, clip_boxes, rle_of_mask, rle_of_patch
+from tasks.geometry import Rle, box_area, clip_boxes
+from tasks.mask_patches import pasted
 from tasks.nets.decode import Decode
 from tasks.nets.region_targets import Regions
 from tasks.types import Detections
@@ -121,14 +120,15 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
         kept = batched_nms(box.double(), score.double(), label, settings.nms).sort().values
         kept = kept[score[kept].argsort(descending=True, stable=True)][: settings.top]
         region, label, box, score = region[kept], label[kept], box[kept], score[kept]
-        masks = self._masks(maps, box, label, size) if wanted.masks else None
+        masks, grids = self._masks(maps, box, label, size) if wanted.masks else (None, None)
         points, heat = self._points(maps, box, label, size, wanted) if wanted.keypoints else (None, None)
-        return Detections(box, score, label, probs[region], masks, points, heat)
+        return Detections(box, score, label, probs[region], masks, points, heat, grids)
 
-    def _masks(self, maps: Maps, boxes: Tensor, labels: Tensor, size: Size) -> tuple[Rle, ...]:
+    def _masks(self, maps: Maps, boxes: Tensor, labels: Tensor, size: Size) -> tuple[tuple[Rle, ...], Tensor]:
+        """The masks in the image, and their probabilities ``[D, m, m]`` in the boxes."""
         logits = self.mask_predictor(self.mask_head(self.mask_roi_pool(maps, [boxes], [size])))
         own = logits[torch.arange(len(labels), device=labels.device), labels + 1].float().sigmoid().cpu()
-        return tuple(pasted(one, box, size) for one, box in zip(own, boxes.cpu(), strict=True))
+        return tuple(pasted(one, box, size) for one, box in zip(own, boxes.cpu(), strict=True)), own
 
     def _points(self, maps: Maps, boxes: Tensor, labels: Tensor, size: Size, wanted: Wanted) -> tuple[Tensor, Tensor]:
         """``[D, P, 3]`` and ``[D, P]``: the keypoints of each class in their places; all else is 0.
@@ -146,21 +146,3 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
         found[..., 2] = torch.where(best >= wanted.sure_point, 2.0, 0.0)
         points[rows, place], scores[rows, place] = found * (found[..., 2:] > 0), best
         return points[:, :-1], scores[:, :-1]
-
-
-def pasted(values: Tensor, box: Tensor, size: Size) -> Rle:
-    """The mask of an image of H, W: where values 0..1 ``[m, m]``, spread over a box ``[4]``, are more than a half.
-
-    Bilinear at pixel centres, which are at .5: torchvision's own function grows the box by a pixel.
-    """
-    x1, y1, x2, y2 = box.tolist()
-    left, top = max(ceil(x1 - 0.5), 0), max(ceil(y1 - 0.5), 0)  # pixels whose centre is in the box
-    right, bottom = min(ceil(x2 - 0.5), size[1]), min(ceil(y2 - 0.5), size[0])
-    if right <= left or bottom <= top:
-        return rle_of_mask(np.zeros(size, np.bool_))
-    u = 2 * (torch.arange(left, right) + 0.5 - x1) / (x2 - x1) - 1
-    v = 2 * (torch.arange(top, bottom) + 0.5 - y1) / (y2 - y1) - 1
-    grid = torch.stack(torch.meshgrid(u, v, indexing="xy"), -1)[None]
-    spread = F.grid_sample(values[None, None], grid, padding_mode="border", align_corners=False)[0, 0]
-    rle, _, _ = rle_of_patch((spread > 0.5).numpy(), top, left, size)
-    return rle

@@ -88,6 +88,22 @@ def test_verdicts_and_depth_in_pixels_of_the_stored_image() -> None:
     assert sideways[0].point_spread is None
 
 
+def test_a_pixel_that_two_claim_counts_for_the_surer_one() -> None:
+    """An arm whose mask takes in another one's half lies as its own part of it does, whichever scores higher."""
+    found = detections([triple(5), triple(15, up=False)], [5, 15], [0.9, 0.8])
+    boxes = torch.tensor([[15.0, 5.0, 45.0, 25.0], [15.0, 15.0, 45.0, 25.0]])
+    values = torch.stack([torch.full((28, 28), 0.6), torch.full((28, 28), 0.7)])
+    both = bar(5) | bar(15)
+    leaking = replace(found, boxes=boxes, masks=(rle_of_mask(both), rle_of_mask(bar(15))))
+    as_answered = parts_found(leaking, SIZE, SIZE, TRIO, Rules(), None)
+    assert [part.verdict for part in as_answered] == ["all_same_side", "wrong"]
+    shared_out = parts_found(replace(leaking, mask_probs=values), SIZE, SIZE, TRIO, Rules(), None)
+    assert [part.verdict for part in shared_out] == ["correct", "wrong"]
+    assert [(part.mask == bar(top)).all() for part, top in zip(shared_out, (5, 15), strict=True)] == [True, True]
+    alone = parts_found(replace(leaking, mask_probs=values), SIZE, SIZE, TRIO, Rules(score=0.85), None)
+    assert (alone[0].mask == both).all()  # what does not count claims nothing
+
+
 def test_what_has_no_verdict_has_a_status() -> None:
     on_axis = [(18.0, 8.0, 2.0), (30.0, 10.0, 2.0), (42.0, 8.0, 2.0)]
     one_side = [(18.0, 8.0, 2.0), (30.0, 7.0, 2.0), (42.0, 8.0, 2.0)]

@@ -13,6 +13,7 @@ from tasks.detection import Detection
 from tasks.geometry import mask_of_rle
 from tasks.instances import Instances
 from tasks.keypoints import Keypoints
+from tasks.mask_patches import pasted
 from tasks.nets.decode import Decode
 from tasks.nets.rcnn import MultiHeadRcnn, rcnn
 from tasks.types import Losses, Objects, Sample
@@ -170,6 +171,8 @@ def test_rows_belong_together_and_raw_probabilities_have_the_background_last() -
     assert one.masks is not None
     assert len(one.masks) == count
     assert {mask_of_rle(mask).shape for mask in one.masks} == {SIZE}
+    assert one.mask_probs is not None
+    assert [pasted(*row, SIZE) for row in zip(one.mask_probs, one.boxes, strict=True)] == list(one.masks)
     assert one.keypoints is not None
     assert one.keypoint_scores is not None
     assert found.features is not None
