@@ -185,7 +185,7 @@ def test_some_damage_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
-    "count", [pytest.param(100, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.soak)]
+    "count", [pytest.param(40, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.soak)]
 )
 @pytest.mark.parametrize("name", SETS)
 def test_much_damage_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, count: int) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.weighting.naming import spread
-from tasks.weighting.running_statistics import Moments, RunningStatistics, divided
+from tasks.weighting.running_statistics import Moments, RunningStatistics
 
 WIDEST = 15.0  # of ln W
 GUARD = 0.1  # added to |reference|
@@ -67,22 +67,24 @@ class AuxNet(nn.Module):
         mean, deviation = moments.mean(corrected=True), moments.variance(corrected=True).sqrt()
         features = torch.cat([last, mean, deviation]).float()
         index = [self._names.index(name) for name in losses]
-        divisors = self.net(features).clamp(-WIDEST, WIDEST).exp()[index]
-        error = divided(values[index].float(), divisors)
+        rows: slice | list[int] = slice(None) if index == list(range(len(self._names))) else index
+        logs: Tensor = self.net(features).clamp(-WIDEST, WIDEST)[rows]
+        factors = (-logs).exp()
+        error = (values[rows].float() * factors + logs).sum()
         totals = self.totals.after(
             error.detach().double().view(1), torch.ones_like(self.totals.count, dtype=torch.bool)
         )
         self._next = (last, moments, totals)
-        self._last = {name: 1 / divisors[i].detach() for i, name in enumerate(losses)}
-        seen = divided(torch.stack(list(losses.values())), divisors.detach())
-        return seen + self.eq3(error, divided(mean[index].float(), divisors))
+        self._last = dict(zip(losses, factors.detach(), strict=True))
+        seen = (torch.stack(list(losses.values())) * factors.detach() + logs.detach()).sum()
+        now = self.reference == "current_weights"
+        return seen + self.eq3(error, (mean[rows].float() * factors + logs).sum() if now else None)
 
-    def eq3(self, error: Tensor, average: Tensor) -> Tensor:
-        """Eq. 3: ``error`` is A now, ``average`` the sum of the mean losses under the W of now."""
-        if self.reference == "current_weights":
+    def eq3(self, error: Tensor, average: Tensor | None) -> Tensor:
+        """Eq. 3: ``error`` is A now, ``average`` the sum of the mean losses under the W of now, where that is read."""
+        if average is not None:
             return (error - average) / _not_zero(average)
-        known = bool(self.totals.count)
-        past = self.totals.now.mean(corrected=True)[0].to(error.dtype) if known else error.detach()
+        past = self.totals.now.mean(corrected=True)[0].to(error.dtype) if self.totals.count else error.detach()
         return (error - past) / (past.abs() + GUARD if self.reference == "ema_const" else _not_zero(past))
 
     def step(self) -> None:

@@ -1,6 +1,7 @@
 """Running mean and variance of losses over the steps in which they were there, and the sum that divides by them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -17,15 +18,17 @@ class Moments:
 
     def mean(self, corrected: bool) -> Tensor:
         """``[T]``; ``corrected`` divides by 1 - beta^n, so that the start from zero does not show."""
-        return self.first / self._share() if corrected else self.first
+        return self._corrected[0] if corrected else self.first
 
     def variance(self, corrected: bool) -> Tensor:
         """``[T]``, at least 0: the mean of the squares less the square of the mean."""
-        second = self.second / self._share() if corrected else self.second
-        return (second - self.mean(corrected).square()).clamp(min=0)
+        first, second = self._corrected if corrected else (self.first, self.second)
+        return (second - first.square()).clamp(min=0)
 
-    def _share(self) -> Tensor:
-        return (1 - self.beta ** self.count.double()).clamp(min=1 - self.beta)
+    @cached_property
+    def _corrected(self) -> tuple[Tensor, Tensor]:
+        share = (1 - self.beta ** self.count.double()).clamp(min=1 - self.beta)
+        return self.first / share, self.second / share
 
 
 class RunningStatistics(nn.Module):
@@ -51,8 +54,8 @@ class RunningStatistics(nn.Module):
     def after(self, values: Tensor, present: Tensor) -> Moments:
         """What the moments become with these values ``[T]``; those that are not ``present`` stay as they are."""
         return Moments(
-            torch.where(present, self.beta * self.first + (1 - self.beta) * values, self.first),
-            torch.where(present, self.beta * self.second + (1 - self.beta) * values.square(), self.second),
+            torch.where(present, self.first.lerp(values, 1 - self.beta), self.first),
+            torch.where(present, self.second.lerp(values.square(), 1 - self.beta), self.second),
             self.count + present,
             self.beta,
         )

@@ -75,6 +75,7 @@ def test_a_pool_is_scored_alike_by_actors(undisturbed: Path, tmp_path: Path) -> 
     assert outputs["none"] == outputs["local"]
 
 
+@pytest.mark.soak
 def test_a_trial_that_fits_no_node_is_refused_before_anything_starts(tmp_path: Path) -> None:
     config = str(write_short(tmp_path / "tiny.yaml", tmp_path, cluster={"workers_per_trial": 99}))
     code, text = command("run", config).finish()

@@ -73,6 +73,7 @@ def test_a_clone_is_submitted_and_the_same_again_carries_on(jobs_server: Server,
     assert "python -m orchestrator run mine.yaml" in " ".join(listed.split())
 
 
+@pytest.mark.soak
 def test_strategies_of_others_run_as_a_job_and_are_in_the_report(jobs_server: Server, tmp_path: Path) -> None:
     """A package that is installed, and a file beside the YAML."""
     python = jobs_server.python
