@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from orchestrator.trials import Failure, Plan, Unit, carry_out
 from tests.data.camvid import write_camvid
 from tests.tiny import results, tiny
 
+pytestmark = pytest.mark.usefixtures("drawn_later")
 QUIET = Display(Console(quiet=True))
 
 
@@ -32,14 +33,6 @@ def plan_of(tree: dict[str, Any]) -> Plan:
 def run(tree: dict[str, Any], fresh: tuple[str, ...] = ()) -> tuple[Path, list[Failure]]:
     report, failures = running.run(plan_of(tree), lambda plan, units: here.run_units(plan, units, QUIET), fresh)
     return report.parent, failures
-
-
-@pytest.fixture(scope="module", autouse=True)
-def drawn_later() -> Iterator[None]:
-    """Reports have tests of their own; here each run would spend half of its time on one."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running, "write_report", lambda folder: folder / "report.html")
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from tasks.classes import ClassMap
 from tasks.data.manifest import NAME, Manifest, Record, write_manifest
 from tests.tiny import results, tiny
 
+pytestmark = pytest.mark.usefixtures("drawn_later")
 QUIET = Display(Console(quiet=True))
 TASKS = ("segmentation", "depth")
 
@@ -179,14 +179,6 @@ def run(output: Path, **changes: Any) -> Path:
     report, failures = running.run(plan, lambda plan, units: here.run_units(plan, units, QUIET))
     assert failures == []
     return report.parent
-
-
-@pytest.fixture(scope="module", autouse=True)
-def drawn_later() -> Iterator[None]:
-    """Each run would spend half of its time on a report."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running, "write_report", lambda folder: folder / "report.html")
-        yield
 
 
 @pytest.fixture(scope="module")
