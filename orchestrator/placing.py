@@ -23,13 +23,14 @@ from tasks.data.depth_png import Scaled, depth_uri
 from tasks.data.files import Place
 from tasks.data.manifest import Manifest, ObjectRecord, Record
 from tasks.data.samples import read_sample
-from tasks.geometry import box_overlaps, mask_of_rle, resize_nearest, rle_of_polygons
+from tasks.geometry import box_overlaps, mask_of_rle, resize_nearest, rle_area, rle_of_polygons
 from tasks.mask_patches import owners
 from tasks.nets.region_targets import slots_of
 from tasks.placement import Depth, Mask, MaskDepth, Placement, PointDepth, depth_at, depth_of_mask, placement
 from tasks.types import Detections
 
 NEEDS = ("detection", "instances", "keypoints")  # tasks of a network that parts are read off
+KEPT = 0.5  # share of its mask that a detection keeps where others claim it, too
 SAME = 0.5  # IoU of boxes from which on a detection may be a labeled part
 MISSED, CORRECT, WRONG = "missed", "correct", "wrong"
 
@@ -216,7 +217,8 @@ def parts_found(
     """The parts among the detections of an image that the network saw at ``frame`` H, W and is stored at ``size``.
 
     A pixel that several detections claim counts for the surest alone, of whatever class: a mask that takes in the next
-    object has another axis.
+    object has another axis. One that loses more than half of its mask so is no object of its own (the rule that
+    Kirillov et al. 2019 merge instances by), but a second look at others.
     """
     across, down = size[1] / frame[1], size[0] / frame[0]
     found = found.keep(found.scores >= rules.score)
@@ -231,10 +233,12 @@ def parts_found(
         own = list(chosen[label])
         points = found.keypoints[i, own].cpu().double().numpy() * np.array([across, down, 1.0])
         x1, y1, x2, y2 = found.boxes[i].tolist()
-        mask = resize_nearest(mask_of_rle(found.masks[i]) if owner is None else owner == i, size)
+        mask = mask_of_rle(found.masks[i]) if owner is None else owner == i
+        if mask.sum() < KEPT * rle_area(found.masks[i]):
+            continue
         sure = tuple(found.keypoint_scores[i, own].tolist())
         box = (x1 * across, y1 * down, x2 * across, y2 * down)
-        parts.append(_read(label, box, mask, points, rules, depth, score, sure))
+        parts.append(_read(label, box, resize_nearest(mask, size), points, rules, depth, score, sure))
     return parts
 
 

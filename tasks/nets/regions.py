@@ -127,8 +127,8 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
     def _masks(self, maps: Maps, boxes: Tensor, labels: Tensor, size: Size) -> tuple[tuple[Rle, ...], Tensor]:
         """The masks in the image, and their probabilities ``[D, m, m]`` in the boxes."""
         logits = self.mask_predictor(self.mask_head(self.mask_roi_pool(maps, [boxes], [size])))
-        own = logits[torch.arange(len(labels), device=labels.device), labels + 1].float().sigmoid().cpu()
-        return tuple(pasted(one, box, size) for one, box in zip(own, boxes.cpu(), strict=True)), own
+        own = logits[torch.arange(len(labels), device=labels.device), labels + 1].float().sigmoid()
+        return tuple(pasted(one, box, size) for one, box in zip(own.cpu(), boxes.cpu(), strict=True)), own
 
     def _points(self, maps: Maps, boxes: Tensor, labels: Tensor, size: Size, wanted: Wanted) -> tuple[Tensor, Tensor]:
         """``[D, P, 3]`` and ``[D, P]``: the keypoints of each class in their places; all else is 0.

@@ -104,6 +104,16 @@ def test_a_pixel_that_two_claim_counts_for_the_surer_one() -> None:
     assert (alone[0].mask == both).all()  # what does not count claims nothing
 
 
+def test_what_lies_in_the_masks_of_others_is_no_part() -> None:
+    """One whose mask is made of two halves of surer ones; alone, or in a network without probabilities, it is one."""
+    found = detections([triple(5), triple(15), triple(10)], [5, 15, 10], [0.9, 0.8, 0.7])
+    values = torch.stack([torch.full((28, 28), value) for value in (0.9, 0.9, 0.6)])
+    shown = [len(parts_found(replace(found, mask_probs=v), SIZE, SIZE, TRIO, Rules(), None)) for v in (values, None)]
+    assert shown == [2, 3]
+    alone = replace(found, mask_probs=values).keep(torch.tensor([False, False, True]))
+    assert len(parts_found(alone, SIZE, SIZE, TRIO, Rules(), None)) == 1
+
+
 def test_what_has_no_verdict_has_a_status() -> None:
     on_axis = [(18.0, 8.0, 2.0), (30.0, 10.0, 2.0), (42.0, 8.0, 2.0)]
     one_side = [(18.0, 8.0, 2.0), (30.0, 7.0, 2.0), (42.0, 8.0, 2.0)]
