@@ -31,6 +31,7 @@ FEW = {  # of many arms, those that are trained here; all are built
     "cityscapes_teacher": ("ummt-ps",),
     "pickup_auxnet": ("cross-entropy", "kgc"),
     "pickup": ("iou", "auxnet"),
+    "pickup_scales": ("sum-large", "auxnet-small"),
     "weightings": ("kendall", "gradnorm"),
     "depth": ("kendall", "stem"),
     "nuimages": ("cald", "equal", "ll4al"),
