@@ -3,12 +3,12 @@
     python tests/bench/bench_weighting.py [--steps 60] [--only pickup] [--record]
 
 Whole steps of one thread (forward, weighing, backward, optimiser) in CPU time, on the networks of configs/pickup.yaml
-(two losses) and configs/demo.yaml (four), with batches of invented images. In each round every weighting takes one step
-with a network of its own, beginning with another one each time, so that a busy machine slows all alike; the figure is
-the median of the differences to ``equal`` in the same round. Where a network lies in memory makes it faster or slower
-by some per cent for as long as it lives, so that a third of the steps each are done by networks made anew. ``equal again``
-is the noise. The rate is so low that all networks stay what they are. Target: at most 3 % or 2 ms, whichever is more,
-for all but gradnorm.
+(two losses) and configs/demo.yaml (four), with batches of invented images. In each round every weighting takes one
+step with a network of its own, beginning with another one each time, so that a busy machine slows all alike; the
+figure is the median of the differences to ``equal`` in the same round. Where a network lies in memory makes it faster
+or slower by some per cent for as long as it lives, so that a third of the steps each are done by networks made anew.
+``equal again`` is the noise. The rate is so low that all networks stay what they are. Target: at most 3 % or 2 ms,
+whichever is more, for all but gradnorm.
 """
 
 import argparse
