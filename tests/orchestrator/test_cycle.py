@@ -35,13 +35,10 @@ def run(tree: dict[str, Any], fresh: tuple[str, ...] = ()) -> tuple[Path, list[F
     return report.parent, failures
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def base(tiny_run: Path) -> Path:
     """One finished run, to be copied and looked at."""
-    output = tmp_path_factory.mktemp("runs")
-    folder, failures = run(tiny(output))
-    assert failures == []
-    return folder
+    return tiny_run / "runs" / "tiny"
 
 
 @pytest.fixture
