@@ -169,7 +169,7 @@ def error_curves(runs: Sequence[Run], name: str = "summed_error") -> list[ErrorC
 def improvements(
     found: Mapping[str, Outcome], ours: str, centre: Literal["mean", "median"] = "mean"
 ) -> dict[str, tuple[float, float]]:
-    """Table II: ``{other: (share of steps saved, share of error saved)}``, 1 - ours / theirs; NaN without live runs.
+    """Table II: ``{other: (share of steps saved, of error saved)}``, 1 - ours / theirs; NaN below 0 or without live runs.
 
     The paper's text and abstract differ (23.1 and 24.5 % against KGC), perhaps as means and medians do: both are here.
     """
@@ -186,8 +186,8 @@ def _saved(ours: Array, theirs: Array, centre: Literal["mean", "median"]) -> flo
     if not len(ours) or not len(theirs):
         return float("nan")
     middle = np.mean if centre == "mean" else np.median
-    below = float(middle(theirs))
-    return 1 - float(middle(ours)) / below if below else float("nan")
+    above, below = float(middle(ours)), float(middle(theirs))
+    return 1 - above / below if above >= 0 and below > 0 else float("nan")  # of 1 - mDSQ below 0 there is no share
 
 
 @dataclass(frozen=True, eq=False)

@@ -134,7 +134,10 @@ def test_improvements_by_mean_and_median() -> None:
         "ours": Outcome("ours", np.array([10.0, 10, 40]), np.array([0.3, 0.3, 0.3]), 0),
         "theirs": Outcome("theirs", np.array([40.0, 40, 40]), np.array([0.4, 0.4, 0.4]), 0),
         "nobody": Outcome("nobody", np.zeros(0), np.zeros(0), 3),
+        "below": Outcome("below", np.array([20.0]), np.array([-0.1]), 0),  # 1 - mDSQ of what beats the reference
     }
+    assert improvements(found, "ours")["below"] == pytest.approx((0.0, float("nan")), nan_ok=True)
+    assert np.isnan(improvements(found, "below")["ours"][1])
     assert improvements(found, "ours")["theirs"] == pytest.approx((0.5, 0.25))
     assert improvements(found, "ours", "median")["theirs"] == pytest.approx((0.75, 0.25))
     assert np.isnan(improvements(found, "ours")["nobody"]).all()
