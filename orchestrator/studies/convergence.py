@@ -169,7 +169,7 @@ def error_curves(runs: Sequence[Run], name: str = "summed_error") -> list[ErrorC
 def improvements(
     found: Mapping[str, Outcome], ours: str, centre: Literal["mean", "median"] = "mean"
 ) -> dict[str, tuple[float, float]]:
-    """Table II: ``{other: (share of steps saved, of error saved)}``, 1 - ours / theirs; NaN below 0 or without live runs.
+    """Table II: ``{other: (share of steps saved, of error saved)}``, 1 - ours / theirs; NaN below 0, or without runs.
 
     The paper's text and abstract differ (23.1 and 24.5 % against KGC), perhaps as means and medians do: both are here.
     """
